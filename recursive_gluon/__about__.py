@@ -1,0 +1,3 @@
+"""The version, said once: setup.cfg reads it from here, so this file imports nothing."""
+
+__version__ = "0.1.0"

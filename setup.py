@@ -1,0 +1,10 @@
+"""Everything is in setup.cfg; here is only the one check that setup.cfg cannot make early enough."""
+import sys
+
+from setuptools import setup
+
+# python_requires alone is not enough: on 3.12 pip and uv first try to build NumPy 1.23, and die of it.
+if not (3, 8) <= sys.version_info[:2] <= (3, 11):
+    sys.exit("recursive_gluon needs Python 3.8-3.11 (MXNet 1.9.1 needs numpy<1.24, which has no wheels "
+             "for {}.{}). Run `make setup`, or: uv venv --python 3.11".format(*sys.version_info[:2]))
+setup()
