@@ -1,0 +1,361 @@
+"""Forests: trees as a tuple of NDArrays, which is what Gluon hands on."""
+from __future__ import annotations
+
+import collections.abc
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+
+import numpy as np
+
+from .._compat import mx
+from ..errors import ArityError, EmptyForestError, FieldError, StructureError
+from ..structure import Structure, pack, string_code, unpack
+from ._columns import Column, applier, column, missing
+from .objects import trees_from_objects
+from .tree import Tree
+
+__all__ = ['Forest']
+
+
+class Forest(tuple):
+    """Trees packed into a tuple of NDArrays: the structure, then one array for each field, in the order of names.
+
+    Being a tuple of arrays of fixed number and order, a forest passes through stock Gluon: a block takes it as one
+    argument, an outer HybridBlock hands on its arrays as a list, and an imported graph is called with ``*forest``.
+
+    Parameters
+    ----------
+    trees : Tree, list of Tree, or any objects
+        One or more trees. Objects other than Trees go through `Tree.from_object`.
+    vocab : mapping, callable or dict of these, optional
+        Turns strings into numbers: applied to the field ``word`` where it holds strings, or, given as a dict from
+        field names to mappings, to these fields. Strings of any other field become ``string_code(text)``, so that a
+        comparison with a string can be decided.
+    ctx : Context, optional
+        Where the arrays lie; the current context by default.
+    dtype : str, default 'float32'
+        Of the fields that hold floats. Integers are int32.
+
+    Attributes
+    ----------
+    structure : Structure
+        How the nodes hang together, in host memory; reading it never waits for a device.
+
+    Raises
+    ------
+    EmptyForestError
+        There is no tree.
+    FieldError
+        Trees differ in their fields.
+    UnknownTokenError
+        `vocab` lacks an entry for a string.
+
+    Notes
+    -----
+    Nodes keep each tree's order, tree after tree. A missing number is -1 among integers and 0 among floats; a missing
+    string is -1.
+
+    Examples
+    --------
+    >>> forest = Forest([Tree.from_ptb('(3 (2 It) (4 works))')], vocab={'It': 0, 'works': 1})
+    >>> forest
+    Forest(1 tree, 3 nodes, fields: label, word)
+    >>> forest['word'].asnumpy()
+    array([ 0,  1, -1], dtype=int32)
+    """
+
+    structure: Structure
+
+    def __new__(cls, trees: Any, vocab: Any = None, ctx: Optional[mx.Context] = None,
+                dtype: Any = 'float32') -> 'Forest':
+        trees = _as_trees(trees)
+        ctx = ctx or mx.current_context()
+        slots, list_slot = _common_slots(trees)
+        trees = [_with_slots(tree, slots, list_slot) for tree in trees]
+        mappings = _mappings(vocab)
+        fields = _common_fields(trees)
+        structure = _join(trees, fields, slots, list_slot)
+        arrays = [mx.nd.array(pack(structure), ctx=ctx, dtype='int32')]
+        for name in fields:
+            values = _join_field(name, trees, mappings.get(name))
+            arrays.append(mx.nd.array(values, ctx=ctx, dtype=dtype if values.dtype.kind == 'f' else 'int32'))
+        return cls._make(arrays, structure)
+
+    @classmethod
+    def _make(cls, arrays: Sequence[mx.nd.NDArray], structure: Structure) -> 'Forest':
+        self = super().__new__(cls, arrays)
+        self.structure = structure
+        return self
+
+    @classmethod
+    def from_arrays(cls, arrays: Sequence[mx.nd.NDArray]) -> 'Forest':
+        """Make a forest of the arrays of one, as a block inside another block receives them.
+
+        Parameters
+        ----------
+        arrays : sequence of NDArray
+            The arrays of a forest, in order. A Forest is returned as it is.
+
+        Returns
+        -------
+        Forest
+
+        Raises
+        ------
+        StructureError
+            These are not the arrays of a forest.
+
+        Notes
+        -----
+        Reads the first array, and so waits until it is computed.
+        """
+        if isinstance(arrays, Forest):
+            return arrays
+        if not arrays or not all(isinstance(array, mx.nd.NDArray) for array in arrays):
+            kinds = ', '.join(type(array).__name__ for array in arrays) or 'nothing'
+            raise StructureError(f'the arrays of a forest are NDArrays, got {kinds}. Make a Forest(trees) first')
+        structure = unpack(arrays[0].asnumpy())
+        if len(arrays) != 1 + len(structure.fields):
+            raise StructureError(f'a forest with the fields {", ".join(structure.fields) or "(none)"} has '
+                                 f'{1 + len(structure.fields)} arrays, got {len(arrays)}. Hand on all of them')
+        for name, array in zip(structure.fields, arrays[1:]):
+            if array.shape[0] != structure.num_nodes:
+                raise StructureError(f'field {name!r} has {array.shape[0]} rows, expected one for each of '
+                                     f'{structure.num_nodes} nodes. Hand on the arrays of a forest in their order')
+        return cls._make(arrays, structure)
+
+    @property
+    def fields(self) -> Tuple[str, ...]:
+        """Names of the fields, in the order of the arrays."""
+        return self.structure.fields
+
+    @property
+    def slots(self) -> Tuple[str, ...]:
+        """Names of the first children of every node, where they have names."""
+        return self.structure.slots
+
+    @property
+    def list_slot(self) -> Optional[str]:
+        """Name of the list that the other children came from."""
+        return self.structure.list_slot
+
+    @property
+    def num_trees(self) -> int:
+        """The number of trees."""
+        return self.structure.num_trees
+
+    @property
+    def num_nodes(self) -> int:
+        """The number of nodes in all trees."""
+        return self.structure.num_nodes
+
+    @property
+    def roots(self) -> np.ndarray:
+        """The number of each tree's root, in host memory: shape (num_trees,)."""
+        return self.structure.roots
+
+    @property
+    def context(self) -> mx.Context:
+        """Where the arrays lie."""
+        return self[0].context
+
+    ctx = context
+
+    def as_in_context(self, context: mx.Context) -> 'Forest':
+        """The forest on a device; itself if it lies there."""
+        if context == self.context:
+            return self
+        return self._make([array.as_in_context(context) for array in self], self.structure)
+
+    def split(self, ctx_list: Sequence[mx.Context]) -> List['Forest']:
+        """Share out the trees over devices, in order and balanced by nodes; stands where ``split_and_load`` would.
+
+        Parameters
+        ----------
+        ctx_list : list of Context
+            One or more.
+
+        Returns
+        -------
+        list of Forest
+            One for each context; every one has a tree or more.
+
+        Raises
+        ------
+        EmptyForestError
+            There are fewer trees than contexts.
+        """
+        ctx_list = [ctx_list] if isinstance(ctx_list, mx.Context) else list(ctx_list)
+        parts, trees = len(ctx_list), self.num_trees
+        if not 1 <= parts <= trees:
+            raise EmptyForestError(f'cannot share {trees} trees over {parts} contexts, expected one tree or more for '
+                                   'each. Use larger batches or fewer contexts')
+        offsets, cuts = self.structure.tree_offsets, [0]
+        for part in range(1, parts):
+            target = self.num_nodes * part / parts
+            cut = int(np.abs(offsets - target).argmin())
+            cuts.append(min(max(cut, cuts[-1] + 1), trees - parts + part))
+        return [self._slice(first, last).as_in_context(ctx)
+                for first, last, ctx in zip(cuts, cuts[1:] + [trees], ctx_list)]
+
+    def _slice(self, first: int, last: int) -> 'Forest':
+        whole = self.structure
+        if (first, last) == (0, whole.num_trees):
+            return self
+        start, end = int(whole.tree_offsets[first]), int(whole.tree_offsets[last])
+        low, high = int(whole.child_offsets[start]), int(whole.child_offsets[end])
+        children = whole.children[low:high]
+        real = children >= 0
+        children = np.where(real, children - np.int32(start), np.int32(-1))
+        part = Structure(whole.tree_offsets[first:last + 1] - np.int32(start), whole.roots[first:last] - np.int32(start),
+                         whole.child_offsets[start:end + 1] - np.int32(low), children, whole.fields,
+                         whole.dag and _shares(children), whole.slots, whole.list_slot)
+        header = mx.nd.array(pack(part), ctx=self.context, dtype='int32')
+        return self._make([header] + [array[start:end] for array in self[1:]], part)
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, str):
+            try:
+                return tuple.__getitem__(self, 1 + self.fields.index(key))
+            except ValueError:
+                raise FieldError.unknown(key, self.fields) from None
+        return tuple.__getitem__(self, key)
+
+    def __reduce__(self) -> tuple:
+        return _rebuild, (tuple(self), self.structure)
+
+    def __repr__(self) -> str:
+        return (f'Forest({self.num_trees} tree{"s"[self.num_trees == 1:]}, '
+                f'{self.num_nodes} node{"s"[self.num_nodes == 1:]}, fields: {", ".join(self.fields) or "none"})')
+
+
+def _rebuild(arrays: Tuple[mx.nd.NDArray, ...], structure: Structure) -> Forest:
+    return Forest._make(arrays, structure)
+
+
+def _as_trees(trees: Any) -> List[Tree]:
+    if isinstance(trees, Forest):
+        raise FieldError('this is a Forest already. Use it as it is, or forest.as_in_context(ctx)')
+    if isinstance(trees, Tree):
+        return [trees]
+    if not isinstance(trees, (list, tuple)) or hasattr(trees, '_fields'):  # an object, or a node that is a namedtuple
+        trees = list(trees) if isinstance(trees, collections.abc.Iterator) else [trees]
+    if not len(trees):
+        raise EmptyForestError('a forest needs one tree or more, got none. Skip the empty batch')
+    if all(isinstance(tree, Tree) for tree in trees):
+        return list(trees)
+    if any(isinstance(tree, Tree) for tree in trees):
+        return [tree if isinstance(tree, Tree) else Tree.from_object(tree) for tree in trees]
+    return trees_from_objects(list(trees))
+
+
+def _common_slots(trees: List[Tree]) -> Tuple[Tuple[str, ...], Optional[str]]:
+    """The names of children that all trees share; a tree of leaves only takes those of the others."""
+    slots, list_slot = trees[0].slots, trees[0].list_slot
+    if all(tree.slots == slots and tree.list_slot == list_slot for tree in trees):
+        return slots, list_slot
+    slots = tuple(sorted({name for tree in trees for name in tree.slots}))
+    lists = sorted({tree.list_slot for tree in trees if tree.list_slot is not None})
+    if len(lists) > 1:
+        raise ArityError(f'trees keep their children in lists of different names, {", ".join(lists)}; expected one. '
+                         'Use one name')
+    for number, tree in enumerate(trees):
+        if not tree.slots and tree.list_slot is None and len(tree.children):
+            raise ArityError(f'the children of tree {number} have no names, those of others do '
+                             f'({", ".join(slots + tuple(lists))}). Make all trees of a forest in the same way')
+    return slots, (lists[0] if lists else None)
+
+
+def _with_slots(tree: Tree, slots: Tuple[str, ...], list_slot: Optional[str]) -> Tree:
+    """The tree with these slots in place of fewer."""
+    if tree.slots == slots and tree.list_slot == list_slot:
+        return tree
+    old, more = len(tree.slots), len(slots) - len(tree.slots)
+    offsets = tree.child_offsets + np.arange(len(tree) + 1, dtype=np.int32) * np.int32(more)
+    children = np.full(offsets[-1], -1, np.int32)
+    arity = np.diff(tree.child_offsets)
+    within = np.arange(len(tree.children)) - np.repeat(tree.child_offsets[:-1], arity)
+    place = np.append(np.array([slots.index(name) for name in tree.slots], np.int64), 0)
+    moved = np.where(within < old, place[np.minimum(within, old)], within + more)
+    children[np.repeat(offsets[:-1], arity) + moved] = tree.children
+    return Tree._make(offsets, children, tree.fields, slots, list_slot)
+
+
+def _common_fields(trees: List[Tree]) -> Tuple[str, ...]:
+    names = trees[0].fields.keys()
+    for number, tree in enumerate(trees):
+        if tree.fields.keys() != names:
+            every = set().union(*(other.fields for other in trees))
+            lacking = next(index for index, other in enumerate(trees) if every - other.fields.keys())
+            name = min(every - trees[lacking].fields.keys())
+            raise FieldError.unknown(name, sorted(trees[lacking].fields), f'tree {lacking} differs from others: ')
+    return tuple(sorted(names))
+
+
+def _mappings(vocab: Any) -> Dict[str, Any]:
+    if vocab is None:
+        return {}
+    if isinstance(vocab, dict) and vocab and all(isinstance(value, collections.abc.Mapping) or callable(value)
+                                                 for value in vocab.values()):
+        return {name: applier(mapping) for name, mapping in vocab.items()}
+    return {'word': applier(vocab)}
+
+
+def _join(trees: List[Tree], fields: Tuple[str, ...], slots: Tuple[str, ...],
+          list_slot: Optional[str]) -> Structure:
+    sizes = [len(tree) for tree in trees]
+    edges = [len(tree.children) for tree in trees]
+    tree_offsets = np.zeros(len(trees) + 1, np.int32)
+    np.cumsum(sizes, out=tree_offsets[1:])
+    edge_offsets = np.cumsum([0] + edges[:-1], dtype=np.int32)
+    child_offsets = np.zeros(tree_offsets[-1] + 1, np.int32)
+    np.concatenate([tree.child_offsets[1:] for tree in trees], out=child_offsets[1:])
+    child_offsets[1:] += np.repeat(edge_offsets, sizes)
+    children = np.concatenate([tree.children for tree in trees])
+    shift = np.repeat(tree_offsets[:-1], edges)
+    if len(children) and children.min() < 0:
+        shift[children < 0] = 0
+    children += shift
+    return Structure(tree_offsets, tree_offsets[1:] - np.int32(1), child_offsets, children, fields,
+                     any([tree.is_dag for tree in trees]), slots, list_slot)
+
+
+def _join_field(name: str, trees: List[Tree], mapping: Any) -> np.ndarray:
+    parts = [_numbers(tree, name, mapping) for tree in trees]
+    if len({part.shape[1:] for part in parts}) > 1:
+        other = next(index for index, part in enumerate(parts) if part.shape[1:] != parts[0].shape[1:])
+        raise FieldError(f'field {name!r} has rows of shape {parts[0].shape[1:]} in tree 0 and {parts[other].shape[1:]} '
+                         f'in tree {other}, expected one shape. Give all trees rows of one shape')
+    return np.concatenate(parts)
+
+
+def _numbers(tree: Tree, name: str, mapping: Any) -> np.ndarray:
+    values = tree._fields[name]
+    if isinstance(values, np.ndarray):
+        return values
+    places, texts = tree._cached(('strings', name), lambda: _strings(values))
+    if mapping is None:
+        return tree._cached(('codes', name), lambda: _spread(name, len(values), places,
+                                                             [string_code(text) for text in texts]))
+    return _spread(name, len(values), places, [mapping(text) for text in texts])
+
+
+def _strings(values: Column) -> Tuple[np.ndarray, List[str]]:
+    places = [index for index, value in enumerate(values) if value is not None]
+    return np.array(places, np.int64), [values[index] for index in places]
+
+
+def _spread(name: str, length: int, places: np.ndarray, numbers: List[Any]) -> np.ndarray:
+    if not numbers:
+        return np.full(length, -1, np.int32)
+    dense = column(name, numbers)
+    if not isinstance(dense, np.ndarray):
+        raise FieldError(f'the vocabulary turned the field {name!r} into {numbers[0]!r}, expected numbers. Use a '
+                         'mapping from strings to numbers')
+    full = np.full((length,) + dense.shape[1:], missing(dense.dtype), dense.dtype)
+    full[places] = dense
+    return full
+
+
+def _shares(children: np.ndarray) -> bool:
+    real = children[children >= 0]
+    return bool(len(real)) and int(np.bincount(real).max()) > 1

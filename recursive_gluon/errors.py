@@ -1,0 +1,214 @@
+"""Every exception a user can meet.
+
+Each message says what was seen, what was expected, and what to do. Each docstring holds an example that fails, and
+the fix.
+"""
+from __future__ import annotations
+
+from typing import Iterable, Optional
+
+__all__ = [
+    'RecursiveGluonError', 'StructureError', 'TreeFormatError', 'EmptyForestError', 'CycleError', 'ArityError',
+    'FieldError', 'UnknownTokenError', 'IndexRangeError', 'VectorsError',
+]
+
+
+class RecursiveGluonError(Exception):
+    """The base of all exceptions that this package raises on purpose.
+
+    ``except RecursiveGluonError`` catches them all; each one also derives from the built-in exception nearest to it
+    (``ValueError``, ``KeyError``, ...), so that code which knows nothing of this package can catch it too.
+    """
+
+
+class StructureError(RecursiveGluonError, ValueError):
+    """An array that should hold the structure of a forest does not.
+
+    Examples
+    --------
+    The first array of a forest carries the structure; a call that drops or alters it fails::
+
+        Forest.from_arrays(forest[1:])             # the structure is missing
+
+    Hand on the arrays of the forest unchanged and in order::
+
+        Forest.from_arrays(list(forest))
+    """
+
+
+class TreeFormatError(RecursiveGluonError, ValueError):
+    """The text of a tree is not well formed.
+
+    Parameters
+    ----------
+    expected, got : str
+        What the format asks for at this place, and what is there.
+    hint : str
+        What to do.
+    path : str, default '<text>'
+        The file.
+    line, column : int, default 1
+        The place in it, both counted from 1; a column counts characters.
+
+    Examples
+    --------
+    One bracket is missing::
+
+        Tree.from_ptb("(3 (2 It) (4 works)")
+        # <text>:1:20: expected ')' or '(', got the end of the line. ...
+
+    Close every bracket that was opened::
+
+        Tree.from_ptb("(3 (2 It) (4 works))")
+    """
+
+    def __init__(self, expected: str, got: str, hint: str = '', path: str = '<text>', line: int = 1,
+                 column: int = 1) -> None:
+        self.expected, self.got, self.hint = expected, got, hint
+        self.path, self.line, self.column = path, line, column
+        message = f'{path}:{line}:{column}: expected {expected}, got {got}.'
+        super().__init__(f'{message} {hint}' if hint else message)
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.expected, self.got, self.hint, self.path, self.line, self.column)
+
+
+class EmptyForestError(RecursiveGluonError, ValueError):
+    """A forest was asked for without a tree.
+
+    Examples
+    --------
+    A filter left nothing::
+
+        Forest([tree for tree in trees if len(tree) > 1000])
+
+    Skip such a batch::
+
+        batch = [tree for tree in trees if len(tree) > 1000]
+        if batch:
+            forest = Forest(batch)
+    """
+
+
+class CycleError(RecursiveGluonError, ValueError):
+    """Following the children of a node leads back to that node.
+
+    Examples
+    --------
+    A pointer to the parent is an attribute like any other, so the walk goes up again::
+
+        class Node:
+            def __init__(self, parent=None, left=None): ...
+        Tree.from_object(root)                         # root.left.parent leads back to root
+
+    Say which attributes are no children::
+
+        Tree.from_object(root, ignore=('parent',))
+    """
+
+
+class ArityError(RecursiveGluonError, ValueError):
+    """A node does not have the children that it should have.
+
+    Examples
+    --------
+    Objects with two lists of children have no single order of children::
+
+        class Call:
+            def __init__(self, arguments, keywords): ...
+        Tree.from_object(call)
+
+    Leave one of them out, or join them in one attribute::
+
+        Tree.from_object(call, ignore=('keywords',))
+    """
+
+
+class FieldError(RecursiveGluonError, KeyError):
+    """A field is missing, or its values do not fit together.
+
+    Examples
+    --------
+    A name was misspelt::
+
+        forest['lable']
+        # no field 'lable'; the fields are: label, word. ...
+
+    Use one of the names that the message lists::
+
+        forest['label']
+    """
+
+    def __str__(self) -> str:  # KeyError would show the repr of the message
+        return str(self.args[0]) if self.args else ''
+
+    @classmethod
+    def unknown(cls, name: object, names: Iterable[str], where: str = '') -> 'FieldError':
+        """The error for a field that is not there, with the names that are."""
+        known = ', '.join(names) or '(none)'
+        return cls(f'{where}no field {name!r}; the fields are: {known}. Use one of these names, or give every '
+                   'tree this field')
+
+
+class UnknownTokenError(RecursiveGluonError, KeyError):
+    """A mapping from tokens to numbers has no entry for a token.
+
+    Examples
+    --------
+    A plain ``dict`` knows only what was put in::
+
+        Forest(trees, vocab={'good': 0, 'bad': 1})
+
+    A `Vocab` has an entry for unknown tokens::
+
+        Forest(trees, vocab=Vocab.from_trees(trees))
+    """
+
+    def __str__(self) -> str:  # KeyError would show the repr of the message
+        return str(self.args[0]) if self.args else ''
+
+
+class IndexRangeError(RecursiveGluonError, IndexError):
+    """A label or a word's number lies outside the range it indexes.
+
+    Examples
+    --------
+    A vocabulary of 100 tokens has no token 100::
+
+        vocab.to_tokens(len(vocab))
+
+    Numbers run from 0 to ``len(vocab) - 1``::
+
+        vocab.to_tokens(len(vocab) - 1)
+    """
+
+
+class VectorsError(RecursiveGluonError, ValueError):
+    """A file of word vectors is not well formed.
+
+    Parameters
+    ----------
+    message : str
+        What was seen and expected, and what to do.
+    path : str
+        The file.
+    line : int, optional
+        The line in it, counted from 1.
+
+    Examples
+    --------
+    A line holds another number of values than the lines before it::
+
+        load_vectors('glove.txt', vocab)
+        # glove.txt:17: expected 50 numbers after the token, got 49. ...
+
+    The file is cut short or joins two sets of vectors: fetch it again, or remove the line.
+    """
+
+    def __init__(self, message: str, path: str = '<text>', line: Optional[int] = None) -> None:
+        self.message, self.path, self.line = message, path, line
+        place = path if line is None else f'{path}:{line}'
+        super().__init__(f'{place}: {message}')
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.message, self.path, self.line)
