@@ -19,16 +19,18 @@ setup: $(READY)
 # environment overwrite each other. The variant is noted before the install, so that a broken install counts too.
 $(READY): setup.cfg constraints.txt
 	@test "$$(cat .venv/.variant 2>/dev/null)" = "$(VARIANT)" || $(MAKE) --no-print-directory venv VARIANT=$(VARIANT)
-	$(PY) -m pip install -q -c constraints.txt -e '.[$(VARIANT),test,viz,dev]'
+	$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[$(VARIANT),test,viz,dev]'
 	@touch $@
 
 # A Python 3.8-3.11 that is already here, or else one that uv fetches.
 venv:
 	rm -rf .venv
-	set -e; python='$(PYTHON)'; \
+	@set -e; python='$(PYTHON)'; \
 	if [ -n "$$python" ]; then \
+	    echo "$$python -m venv .venv"; \
 	    $$python -m venv .venv; \
 	else \
+	    echo "no Python 3.8-3.11 here: uv fetches one"; \
 	    python3 -m venv .uv; \
 	    .uv/bin/python -m pip install -q uv; \
 	    .uv/bin/uv venv --seed --python 3.11 .venv; \

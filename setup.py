@@ -1,5 +1,6 @@
-"""Everything is in setup.cfg; here is only the one check that setup.cfg cannot make early enough."""
+"""Everything is in setup.cfg, but for what it cannot do: refuse a wrong Python early, read the version."""
 import sys
+from pathlib import Path
 
 from setuptools import setup
 
@@ -7,4 +8,8 @@ from setuptools import setup
 if not (3, 8) <= sys.version_info[:2] <= (3, 11):
     sys.exit("recursive_gluon needs Python 3.8-3.11 (MXNet 1.9.1 needs numpy<1.24, which has no wheels "
              "for {}.{}). Run `make setup`, or: uv venv --python 3.11".format(*sys.version_info[:2]))
-setup()
+
+# Not by `attr:` in setup.cfg: before setuptools 61 (Python 3.8, 3.9) that imports the package, and so mxnet.
+about = {}
+exec((Path(__file__).parent / "recursive_gluon" / "__about__.py").read_text(encoding="utf-8"), about)
+setup(version=about["__version__"])
