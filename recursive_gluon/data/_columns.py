@@ -1,7 +1,7 @@
 """Columns: the values of one field, one entry a node.
 
-A column is an int32 or float32 array with the nodes along its first axis, or a list of strings with None where a node
-has no string. A missing number is -1 among integers and 0 among floats.
+A column is an int32 or float32 array with the nodes along its first axis, or a list of strings with None
+where a node has no string. A missing number is -1 among integers and 0 among floats.
 """
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def as_column(name: str, values: Any, length: int) -> Column:
     if not isinstance(values, np.ndarray):
         values = list(values)
     if len(values) != length:
-        raise FieldError(f'field {name!r} has {len(values)} values for {length} nodes, expected one for each node. '
-                         'Use None where a node has none')
+        raise FieldError(f'field {name!r} has {len(values)} values for {length} nodes, expected one for each '
+                         'node. Use None where a node has none')
     if isinstance(values, np.ndarray) and values.dtype.kind in 'OUS':
         values = values.tolist()
     if isinstance(values, np.ndarray):
@@ -58,16 +58,16 @@ def column(name: str, values: Sequence[Any]) -> Column:
     if texts:
         if len(texts) < len(types):
             other = next(value for value in present if not isinstance(value, str))
-            raise FieldError(f'field {name!r} holds strings and {other!r}, expected strings only or numbers only. '
-                             'Give them two names')
+            raise FieldError(f'field {name!r} holds strings and {other!r}, expected strings only or numbers '
+                             'only. Give them two names')
         return list(values)
     dense = as_rectangle(present)
     if dense.dtype.kind not in 'biuf':
-        wide = next((value for value in present if isinstance(value, int) and not -2**63 <= value < 2**64), None)
+        wide = next((value for value in present if isinstance(value, int) and value.bit_length() > 63), None)
         if wide is not None:
             raise IndexRangeError(_too_wide(name, wide))
-        raise FieldError(f'field {name!r} holds values such as {present[0]!r:.80}, expected numbers, rows of numbers '
-                         'of one shape, or strings. Turn them into one of these')
+        raise FieldError(f'field {name!r} holds values such as {present[0]!r:.80}, expected numbers, rows of '
+                         'numbers of one shape, or strings. Turn them into one of these')
     dense = _typed(name, dense)
     if len(present) == len(values):
         return dense
@@ -80,7 +80,7 @@ def as_rectangle(values: Sequence[Any]) -> np.ndarray:
     """Values as one array; of dtype object where they are not numbers, or rows of different shapes."""
     if not set(map(type, values)) <= _SCALARS:
         try:
-            np.array(values, np.float64)  # unlike the next one, raises on ragged rows in all versions of NumPy
+            np.array(values, np.float64)  # raises on ragged rows, in all versions of NumPy
         except (ValueError, TypeError, OverflowError):
             return np.empty(len(values), object)
     return np.array(values)
@@ -103,17 +103,20 @@ def same(one: Column, other: Column) -> bool:
     return isinstance(one, list) and isinstance(other, list) and one == other
 
 
-def applier(mapping: Union[Mapping[Any, Any], Callable[[Any], Any]]) -> Callable[[Any], Any]:
-    """A mapping or a callable as a function of one value; an unknown key is an `UnknownTokenError`."""
-    if not isinstance(mapping, collections.abc.Mapping) and callable(mapping):
-        return mapping
+def on_all(mapping: Mapping[Any, Any] | Callable[[Any], Any]) -> Callable[[list[Any]], list[Any]]:
+    """A mapping or a callable as a function of a list of values; an unknown key is an `UnknownTokenError`."""
+    if not isinstance(mapping, collections.abc.Mapping):
+        if not callable(mapping):
+            raise FieldError(f'{mapping!r:.80} cannot map a field, expected a mapping or a callable. Use a '
+                             'dict, a Vocab or a function')
+        return lambda values: list(map(mapping, values))
 
-    def look_up(value: Any) -> Any:
+    def look_up(values: list[Any]) -> list[Any]:
         try:
-            return mapping[value]
-        except KeyError:
-            raise UnknownTokenError(f'the vocabulary has no entry for {value!r}. Use a Vocab, which has a number '
-                                    'for unknown tokens, or a dict with a default') from None
+            return list(map(mapping.__getitem__, values))
+        except KeyError as error:
+            raise UnknownTokenError(f'the vocabulary has no entry for {error.args[0]!r}. Use a Vocab, which '
+                                    'has a number for unknown tokens, or a dict with a default') from None
     return look_up
 
 
@@ -122,8 +125,8 @@ def _typed(name: str, values: np.ndarray) -> np.ndarray:
     if kind == 'f':
         return np.array(values, np.float32, order='C')
     if kind not in 'biu':
-        raise FieldError(f'field {name!r} is an array of {values.dtype}, expected integers, floats or strings. '
-                         'Convert it with astype')
+        raise FieldError(f'field {name!r} is an array of {values.dtype}, expected integers, floats or '
+                         'strings. Convert it with astype')
     if values.dtype.itemsize >= 4 and values.dtype != np.int32 and values.size:
         low, high = int(values.min()), int(values.max())
         if low < _INT32.min or high > _INT32.max:
@@ -132,4 +135,5 @@ def _typed(name: str, values: np.ndarray) -> np.ndarray:
 
 
 def _too_wide(name: str, value: int) -> str:
-    return f'field {name!r} holds {value}, expected an integer of 32 bits. Number the values anew, or use floats'
+    return (f'field {name!r} holds {value}, expected an integer of 32 bits. Number the values anew, or use '
+            'floats')

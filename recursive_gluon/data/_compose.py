@@ -1,7 +1,7 @@
 """Laying out, as arrays, a tree that was composed of other trees."""
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Dict, List, Tuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from .tree import Tree
 
 
-def flatten(root: 'Tree') -> Tuple[np.ndarray, np.ndarray, Dict[str, Column]]:
+def flatten(root: Tree) -> tuple[np.ndarray, np.ndarray, dict[str, Column]]:
     """Offsets, children and fields of a composed tree, in post-order, each Tree object once; no recursion."""
     layout = _Layout()
-    number: Dict[int, int] = {}  # id of a Tree object -> the number of its root
-    stack: List[Tuple['Tree', bool]] = [(root, False)]
+    number: dict[int, int] = {}  # id of a Tree object -> the number of its root
+    stack: list[tuple[Tree, bool]] = [(root, False)]
     while stack:
         tree, ready = stack.pop()
         if id(tree) in number:
@@ -34,11 +34,11 @@ def flatten(root: 'Tree') -> Tuple[np.ndarray, np.ndarray, Dict[str, Column]]:
 
 class _Layout:
     def __init__(self) -> None:
-        self.offsets: List[int] = [0]
-        self.children: List[int] = []
-        self.columns: Dict[str, List[Any]] = {}
+        self.offsets: list[int] = [0]
+        self.children: list[int] = []
+        self.columns: dict[str, list[Any]] = {}
 
-    def append_node(self, children: List[int], fields: Dict[str, Any]) -> int:
+    def append_node(self, children: list[int], fields: dict[str, Any]) -> int:
         node = len(self.offsets) - 1
         for name, value in fields.items():
             self._column(name, node).append(value)
@@ -46,7 +46,7 @@ class _Layout:
         self.offsets.append(len(self.children))
         return node
 
-    def append_block(self, tree: 'Tree') -> int:
+    def append_block(self, tree: Tree) -> int:
         first, edges = len(self.offsets) - 1, len(self.children)
         for name, values in tree.fields.items():
             self._column(name, first).extend(values if isinstance(values, list) or values.ndim > 1
@@ -55,12 +55,12 @@ class _Layout:
         self.offsets.extend((tree.child_offsets[1:] + edges).tolist())
         return len(self.offsets) - 2
 
-    def _column(self, name: str, length: int) -> List[Any]:
+    def _column(self, name: str, length: int) -> list[Any]:
         values = self.columns.setdefault(name, [])
         values.extend([None] * (length - len(values)))
         return values
 
-    def arrays(self) -> Tuple[np.ndarray, np.ndarray, Dict[str, Column]]:
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, dict[str, Column]]:
         count = len(self.offsets) - 1
         fields = {name: column(name, self._column(name, count)) for name in self.columns}
         return np.array(self.offsets, np.int32), np.array(self.children, np.int32), fields

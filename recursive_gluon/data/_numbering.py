@@ -1,8 +1,6 @@
 """Numbering the nodes of a tree children first, without recursion."""
 from __future__ import annotations
 
-from typing import List, Optional, Tuple
-
 import numpy as np
 
 from ..errors import CycleError, StructureError
@@ -11,7 +9,7 @@ _SHOWN = 8  # numbers listed in a message
 _UNSEEN, _ON_PATH = -1, -2
 
 
-def postorder(child_offsets: np.ndarray, children: np.ndarray, root: Optional[int]) -> np.ndarray:
+def postorder(child_offsets: np.ndarray, children: np.ndarray, root: int | None) -> np.ndarray:
     """The nodes in post-order from the root: children before their parents, from left to right, each once.
 
     Raises
@@ -19,7 +17,8 @@ def postorder(child_offsets: np.ndarray, children: np.ndarray, root: Optional[in
     CycleError
         A node is its own descendant.
     StructureError
-        The offsets or node numbers are out of range, there are several roots, or nodes that the root does not reach.
+        The offsets or node numbers are out of range, there are several roots, or nodes that the root does not
+        reach.
     """
     count = len(child_offsets) - 1
     _check(child_offsets, children, root)
@@ -27,7 +26,7 @@ def postorder(child_offsets: np.ndarray, children: np.ndarray, root: Optional[in
         root = _find_root(child_offsets, children)
     ends, edges, at = child_offsets[1:].tolist(), children.tolist(), child_offsets[:-1].tolist()
     state = [_UNSEEN] * count
-    order: List[int] = []
+    order: list[int] = []
     path = [root]
     state[root] = _ON_PATH
     while path:
@@ -49,13 +48,13 @@ def postorder(child_offsets: np.ndarray, children: np.ndarray, root: Optional[in
             raise _cycle(path[path.index(child):] + [child])
     if len(order) < count:
         lost = [node for node in range(count) if state[node] == _UNSEEN]
-        raise StructureError(f'the root, node {root}, does not reach {len(lost)} of {count} nodes: {_some(lost)}. '
-                             'Leave these out, or make a tree of each root')
+        raise StructureError(f'the root, node {root}, does not reach {len(lost)} of {count} nodes: '
+                             f'{_some(lost)}. Leave these out, or make a tree of each root')
     return np.array(order, np.int32)
 
 
 def renumber(child_offsets: np.ndarray, children: np.ndarray,
-             order: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+             order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The offsets and children of the same tree with node ``order[i]`` as node ``i``."""
     number = np.empty(len(order), np.int32)
     number[order] = np.arange(len(order), dtype=np.int32)
@@ -68,9 +67,10 @@ def renumber(child_offsets: np.ndarray, children: np.ndarray,
 
 
 def heights(child_offsets: np.ndarray, children: np.ndarray) -> np.ndarray:
-    """The longest way down from each node, in edges; 0 at leaves. Children are numbered before their parents."""
+    """The longest way down from each node, in edges; 0 at leaves. Children are numbered before their
+    parents."""
     edges, offsets = children.tolist(), child_offsets.tolist()
-    found: List[int] = []
+    found: list[int] = []
     start = 0
     for end in offsets[1:]:
         height = 0
@@ -82,17 +82,19 @@ def heights(child_offsets: np.ndarray, children: np.ndarray) -> np.ndarray:
     return np.array(found, np.int32)
 
 
-def _check(child_offsets: np.ndarray, children: np.ndarray, root: Optional[int]) -> None:
+def _check(child_offsets: np.ndarray, children: np.ndarray, root: int | None) -> None:
     count = len(child_offsets) - 1
     if child_offsets.ndim != 1 or children.ndim != 1 or count < 1:
-        raise StructureError(f'child_offsets has the shape {child_offsets.shape} and children {children.shape}, '
-                             'expected (num_nodes + 1,) and (num_edges,) with one node or more')
+        raise StructureError(f'child_offsets has the shape {child_offsets.shape} and children '
+                             f'{children.shape}, expected (num_nodes + 1,) and (num_edges,) with one node or '
+                             'more')
     if child_offsets[0] != 0 or child_offsets[-1] != len(children) or (np.diff(child_offsets) < 0).any():
         raise StructureError(f'child_offsets must rise from 0 to the number of children, {len(children)}. '
                              'Node i has the children children[child_offsets[i]:child_offsets[i + 1]]')
     if len(children) and (children.min() < -1 or children.max() >= count):
         bad = children[(children < -1) | (children >= count)][0]
-        raise StructureError(f'a child has the number {bad}, expected 0 to {count - 1}, or -1 for an empty slot')
+        raise StructureError(f'a child has the number {bad}, expected 0 to {count - 1}, or -1 for an empty '
+                             'slot')
     if root is not None and not 0 <= root < count:
         raise StructureError(f'the root has the number {root}, expected 0 to {count - 1}')
 
@@ -105,8 +107,8 @@ def _find_root(child_offsets: np.ndarray, children: np.ndarray) -> int:
     if len(roots) == 1:
         return int(roots[0])
     if len(roots) > 1:
-        raise StructureError(f'{len(roots)} nodes have no parent: {_some(roots.tolist())}, expected one root. '
-                             'Make a tree of each')
+        raise StructureError(f'{len(roots)} nodes have no parent: {_some(roots.tolist())}, expected one '
+                             'root. Make a tree of each')
     parent = np.empty(count, np.int64)
     parent[real] = parents
     above, seen = [0], {0}
@@ -118,13 +120,13 @@ def _find_root(child_offsets: np.ndarray, children: np.ndarray) -> int:
         above.append(node)
 
 
-def _cycle(nodes: List[int]) -> CycleError:
+def _cycle(nodes: list[int]) -> CycleError:
     shown = [str(node) for node in nodes]
     if len(shown) > _SHOWN:
         shown = shown[:_SHOWN - 2] + ['...', shown[-1]]
-    return CycleError(f'nodes {" -> ".join(shown)} are each a child of the one before: a cycle. A tree or DAG has '
-                      'none; remove the edge that leads back up')
+    return CycleError(f'nodes {" -> ".join(shown)} are each a child of the one before: a cycle. A tree or '
+                      'DAG has none; remove the edge that leads back up')
 
 
-def _some(numbers: List[int]) -> str:
+def _some(numbers: list[int]) -> str:
     return ', '.join(map(str, numbers[:_SHOWN])) + (', ...' if len(numbers) > _SHOWN else '')

@@ -2,14 +2,15 @@
 from __future__ import annotations
 
 import collections.abc
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from itertools import chain
+from typing import Any, Callable, Sequence
 
 import numpy as np
 
 from .._compat import mx
 from ..errors import ArityError, EmptyForestError, FieldError, StructureError
 from ..structure import Structure, pack, string_code, unpack
-from ._columns import Column, applier, column, missing
+from ._columns import column, missing, on_all
 from .objects import trees_from_objects
 from .tree import Tree
 
@@ -17,19 +18,21 @@ __all__ = ['Forest']
 
 
 class Forest(tuple):
-    """Trees packed into a tuple of NDArrays: the structure, then one array for each field, in the order of names.
+    """Trees packed into a tuple of NDArrays: the structure, then one array for each field, in the order of
+    names.
 
-    Being a tuple of arrays of fixed number and order, a forest passes through stock Gluon: a block takes it as one
-    argument, an outer HybridBlock hands on its arrays as a list, and an imported graph is called with ``*forest``.
+    Being a tuple of arrays of fixed number and order, a forest passes through stock Gluon: a block takes it
+    as one argument, an outer HybridBlock hands on its arrays as a list, and an imported graph is called with
+    ``*forest``.
 
     Parameters
     ----------
     trees : Tree, list of Tree, or any objects
         One or more trees. Objects other than Trees go through `Tree.from_object`.
     vocab : mapping, callable or dict of these, optional
-        Turns strings into numbers: applied to the field ``word`` where it holds strings, or, given as a dict from
-        field names to mappings, to these fields. Strings of any other field become ``string_code(text)``, so that a
-        comparison with a string can be decided.
+        Turns strings into numbers: applied to the field ``word`` where it holds strings, or, given as a dict
+        from field names to mappings, to these fields. Strings of any other field become
+        ``string_code(text)``, so that a comparison with a string can be decided.
     ctx : Context, optional
         Where the arrays lie; the current context by default.
     dtype : str, default 'float32'
@@ -51,8 +54,8 @@ class Forest(tuple):
 
     Notes
     -----
-    Nodes keep each tree's order, tree after tree. A missing number is -1 among integers and 0 among floats; a missing
-    string is -1.
+    Nodes keep each tree's order, tree after tree. A missing number is -1 among integers and 0 among floats; a
+    missing string is -1.
 
     Examples
     --------
@@ -65,8 +68,8 @@ class Forest(tuple):
 
     structure: Structure
 
-    def __new__(cls, trees: Any, vocab: Any = None, ctx: Optional[mx.Context] = None,
-                dtype: Any = 'float32') -> 'Forest':
+    def __new__(cls, trees: Any, vocab: Any = None, ctx: mx.Context | None = None,
+                dtype: Any = 'float32') -> Forest:
         trees = _as_trees(trees)
         ctx = ctx or mx.current_context()
         slots, list_slot = _common_slots(trees)
@@ -81,13 +84,13 @@ class Forest(tuple):
         return cls._make(arrays, structure)
 
     @classmethod
-    def _make(cls, arrays: Sequence[mx.nd.NDArray], structure: Structure) -> 'Forest':
+    def _make(cls, arrays: Sequence[mx.nd.NDArray], structure: Structure) -> Forest:
         self = super().__new__(cls, arrays)
         self.structure = structure
         return self
 
     @classmethod
-    def from_arrays(cls, arrays: Sequence[mx.nd.NDArray]) -> 'Forest':
+    def from_arrays(cls, arrays: Sequence[mx.nd.NDArray]) -> Forest:
         """Make a forest of the arrays of one, as a block inside another block receives them.
 
         Parameters
@@ -112,29 +115,32 @@ class Forest(tuple):
             return arrays
         if not arrays or not all(isinstance(array, mx.nd.NDArray) for array in arrays):
             kinds = ', '.join(type(array).__name__ for array in arrays) or 'nothing'
-            raise StructureError(f'the arrays of a forest are NDArrays, got {kinds}. Make a Forest(trees) first')
+            raise StructureError(f'the arrays of a forest are NDArrays, got {kinds}. Make a Forest(trees) '
+                                 'first')
         structure = unpack(arrays[0].asnumpy())
         if len(arrays) != 1 + len(structure.fields):
             raise StructureError(f'a forest with the fields {", ".join(structure.fields) or "(none)"} has '
-                                 f'{1 + len(structure.fields)} arrays, got {len(arrays)}. Hand on all of them')
+                                 f'{1 + len(structure.fields)} arrays, got {len(arrays)}. Hand on all of '
+                                 'them')
         for name, array in zip(structure.fields, arrays[1:]):
             if array.shape[0] != structure.num_nodes:
                 raise StructureError(f'field {name!r} has {array.shape[0]} rows, expected one for each of '
-                                     f'{structure.num_nodes} nodes. Hand on the arrays of a forest in their order')
+                                     f'{structure.num_nodes} nodes. Hand on the arrays of a forest in their '
+                                     'order')
         return cls._make(arrays, structure)
 
     @property
-    def fields(self) -> Tuple[str, ...]:
+    def fields(self) -> tuple[str, ...]:
         """Names of the fields, in the order of the arrays."""
         return self.structure.fields
 
     @property
-    def slots(self) -> Tuple[str, ...]:
+    def slots(self) -> tuple[str, ...]:
         """Names of the first children of every node, where they have names."""
         return self.structure.slots
 
     @property
-    def list_slot(self) -> Optional[str]:
+    def list_slot(self) -> str | None:
         """Name of the list that the other children came from."""
         return self.structure.list_slot
 
@@ -160,14 +166,15 @@ class Forest(tuple):
 
     ctx = context
 
-    def as_in_context(self, context: mx.Context) -> 'Forest':
+    def as_in_context(self, context: mx.Context) -> Forest:
         """The forest on a device; itself if it lies there."""
         if context == self.context:
             return self
         return self._make([array.as_in_context(context) for array in self], self.structure)
 
-    def split(self, ctx_list: Sequence[mx.Context]) -> List['Forest']:
-        """Share out the trees over devices, in order and balanced by nodes; stands where ``split_and_load`` would.
+    def split(self, ctx_list: Sequence[mx.Context]) -> list[Forest]:
+        """Share out the trees over devices, in order and balanced by nodes; stands where ``split_and_load``
+        would.
 
         Parameters
         ----------
@@ -187,8 +194,8 @@ class Forest(tuple):
         ctx_list = [ctx_list] if isinstance(ctx_list, mx.Context) else list(ctx_list)
         parts, trees = len(ctx_list), self.num_trees
         if not 1 <= parts <= trees:
-            raise EmptyForestError(f'cannot share {trees} trees over {parts} contexts, expected one tree or more for '
-                                   'each. Use larger batches or fewer contexts')
+            raise EmptyForestError(f'cannot share {trees} trees over {parts} contexts, expected one tree or '
+                                   'more for each. Use larger batches or fewer contexts')
         offsets, cuts = self.structure.tree_offsets, [0]
         for part in range(1, parts):
             target = self.num_nodes * part / parts
@@ -197,7 +204,7 @@ class Forest(tuple):
         return [self._slice(first, last).as_in_context(ctx)
                 for first, last, ctx in zip(cuts, cuts[1:] + [trees], ctx_list)]
 
-    def _slice(self, first: int, last: int) -> 'Forest':
+    def _slice(self, first: int, last: int) -> Forest:
         whole = self.structure
         if (first, last) == (0, whole.num_trees):
             return self
@@ -206,7 +213,8 @@ class Forest(tuple):
         children = whole.children[low:high]
         real = children >= 0
         children = np.where(real, children - np.int32(start), np.int32(-1))
-        part = Structure(whole.tree_offsets[first:last + 1] - np.int32(start), whole.roots[first:last] - np.int32(start),
+        part = Structure(whole.tree_offsets[first:last + 1] - np.int32(start),
+                         whole.roots[first:last] - np.int32(start),
                          whole.child_offsets[start:end + 1] - np.int32(low), children, whole.fields,
                          whole.dag and _shares(children), whole.slots, whole.list_slot)
         header = mx.nd.array(pack(part), ctx=self.context, dtype='int32')
@@ -225,19 +233,20 @@ class Forest(tuple):
 
     def __repr__(self) -> str:
         return (f'Forest({self.num_trees} tree{"s"[self.num_trees == 1:]}, '
-                f'{self.num_nodes} node{"s"[self.num_nodes == 1:]}, fields: {", ".join(self.fields) or "none"})')
+                f'{self.num_nodes} node{"s"[self.num_nodes == 1:]}, fields: '
+                f'{", ".join(self.fields) or "none"})')
 
 
-def _rebuild(arrays: Tuple[mx.nd.NDArray, ...], structure: Structure) -> Forest:
+def _rebuild(arrays: tuple[mx.nd.NDArray, ...], structure: Structure) -> Forest:
     return Forest._make(arrays, structure)
 
 
-def _as_trees(trees: Any) -> List[Tree]:
+def _as_trees(trees: Any) -> list[Tree]:
     if isinstance(trees, Forest):
         raise FieldError('this is a Forest already. Use it as it is, or forest.as_in_context(ctx)')
     if isinstance(trees, Tree):
         return [trees]
-    if not isinstance(trees, (list, tuple)) or hasattr(trees, '_fields'):  # an object, or a node that is a namedtuple
+    if not isinstance(trees, (list, tuple)) or hasattr(trees, '_fields'):  # one object; may be a namedtuple
         trees = list(trees) if isinstance(trees, collections.abc.Iterator) else [trees]
     if not len(trees):
         raise EmptyForestError('a forest needs one tree or more, got none. Skip the empty batch')
@@ -248,7 +257,7 @@ def _as_trees(trees: Any) -> List[Tree]:
     return trees_from_objects(list(trees))
 
 
-def _common_slots(trees: List[Tree]) -> Tuple[Tuple[str, ...], Optional[str]]:
+def _common_slots(trees: list[Tree]) -> tuple[tuple[str, ...], str | None]:
     """The names of children that all trees share; a tree of leaves only takes those of the others."""
     slots, list_slot = trees[0].slots, trees[0].list_slot
     if all(tree.slots == slots and tree.list_slot == list_slot for tree in trees):
@@ -256,16 +265,17 @@ def _common_slots(trees: List[Tree]) -> Tuple[Tuple[str, ...], Optional[str]]:
     slots = tuple(sorted({name for tree in trees for name in tree.slots}))
     lists = sorted({tree.list_slot for tree in trees if tree.list_slot is not None})
     if len(lists) > 1:
-        raise ArityError(f'trees keep their children in lists of different names, {", ".join(lists)}; expected one. '
-                         'Use one name')
+        raise ArityError(f'trees keep their children in lists of different names, {", ".join(lists)}; '
+                         'expected one. Use one name')
     for number, tree in enumerate(trees):
         if not tree.slots and tree.list_slot is None and len(tree.children):
             raise ArityError(f'the children of tree {number} have no names, those of others do '
-                             f'({", ".join(slots + tuple(lists))}). Make all trees of a forest in the same way')
+                             f'({", ".join(slots + tuple(lists))}). Make all trees of a forest in the same '
+                             'way')
     return slots, (lists[0] if lists else None)
 
 
-def _with_slots(tree: Tree, slots: Tuple[str, ...], list_slot: Optional[str]) -> Tree:
+def _with_slots(tree: Tree, slots: tuple[str, ...], list_slot: str | None) -> Tree:
     """The tree with these slots in place of fewer."""
     if tree.slots == slots and tree.list_slot == list_slot:
         return tree
@@ -280,37 +290,38 @@ def _with_slots(tree: Tree, slots: Tuple[str, ...], list_slot: Optional[str]) ->
     return Tree._make(offsets, children, tree.fields, slots, list_slot)
 
 
-def _common_fields(trees: List[Tree]) -> Tuple[str, ...]:
+def _common_fields(trees: list[Tree]) -> tuple[str, ...]:
     names = trees[0].fields.keys()
-    for number, tree in enumerate(trees):
+    for tree in trees:
         if tree.fields.keys() != names:
             every = set().union(*(other.fields for other in trees))
             lacking = next(index for index, other in enumerate(trees) if every - other.fields.keys())
             name = min(every - trees[lacking].fields.keys())
-            raise FieldError.unknown(name, sorted(trees[lacking].fields), f'tree {lacking} differs from others: ')
+            raise FieldError.unknown(name, sorted(trees[lacking].fields), f'tree {lacking} differs from '
+                                                                          'others: ')
     return tuple(sorted(names))
 
 
-def _mappings(vocab: Any) -> Dict[str, Any]:
+def _mappings(vocab: Any) -> dict[str, Callable[[list[str]], list[Any]]]:
     if vocab is None:
         return {}
     if isinstance(vocab, dict) and vocab and all(isinstance(value, collections.abc.Mapping) or callable(value)
                                                  for value in vocab.values()):
-        return {name: applier(mapping) for name, mapping in vocab.items()}
-    return {'word': applier(vocab)}
+        return {name: on_all(mapping) for name, mapping in vocab.items()}
+    return {'word': on_all(vocab)}
 
 
-def _join(trees: List[Tree], fields: Tuple[str, ...], slots: Tuple[str, ...],
-          list_slot: Optional[str]) -> Structure:
-    sizes = [len(tree) for tree in trees]
-    edges = [len(tree.children) for tree in trees]
+def _join(trees: list[Tree], fields: tuple[str, ...], slots: tuple[str, ...],
+          list_slot: str | None) -> Structure:
+    sizes = [len(tree) for tree in trees]  # lays out composed trees
+    edges = [len(tree._children) for tree in trees]
     tree_offsets = np.zeros(len(trees) + 1, np.int32)
     np.cumsum(sizes, out=tree_offsets[1:])
     edge_offsets = np.cumsum([0] + edges[:-1], dtype=np.int32)
     child_offsets = np.zeros(tree_offsets[-1] + 1, np.int32)
-    np.concatenate([tree.child_offsets[1:] for tree in trees], out=child_offsets[1:])
+    np.concatenate([tree._child_offsets[1:] for tree in trees], out=child_offsets[1:])
     child_offsets[1:] += np.repeat(edge_offsets, sizes)
-    children = np.concatenate([tree.children for tree in trees])
+    children = np.concatenate([tree._children for tree in trees])
     shift = np.repeat(tree_offsets[:-1], edges)
     if len(children) and children.min() < 0:
         shift[children < 0] = 0
@@ -319,38 +330,79 @@ def _join(trees: List[Tree], fields: Tuple[str, ...], slots: Tuple[str, ...],
                      any([tree.is_dag for tree in trees]), slots, list_slot)
 
 
-def _join_field(name: str, trees: List[Tree], mapping: Any) -> np.ndarray:
-    parts = [_numbers(tree, name, mapping) for tree in trees]
-    if len({part.shape[1:] for part in parts}) > 1:
-        other = next(index for index, part in enumerate(parts) if part.shape[1:] != parts[0].shape[1:])
-        raise FieldError(f'field {name!r} has rows of shape {parts[0].shape[1:]} in tree 0 and {parts[other].shape[1:]} '
-                         f'in tree {other}, expected one shape. Give all trees rows of one shape')
-    return np.concatenate(parts)
+def _join_field(name: str, trees: list[Tree], mapping: Any) -> np.ndarray:
+    columns = [tree._fields[name] for tree in trees]
+    texts = [isinstance(values, list) for values in columns]
+    if all(texts) and mapping is not None:
+        return _join_strings(name, trees, mapping)
+    if any(texts):
+        columns = _numbers(name, trees, mapping)
+    shapes = {values.shape[1:] for values in columns}
+    if len(shapes) > 1:
+        other = next(index for index, values in enumerate(columns)
+                     if values.shape[1:] != columns[0].shape[1:])
+        raise FieldError(f'field {name!r} has rows of shape {columns[0].shape[1:]} in tree 0 and '
+                         f'{columns[other].shape[1:]} in tree {other}, expected one shape. Pad them')
+    joined = np.concatenate(columns)
+    return joined if joined.dtype.kind == 'i' else joined.astype(np.float32, copy=False)
 
 
-def _numbers(tree: Tree, name: str, mapping: Any) -> np.ndarray:
-    values = tree._fields[name]
-    if isinstance(values, np.ndarray):
-        return values
-    places, texts = tree._cached(('strings', name), lambda: _strings(values))
-    if mapping is None:
-        return tree._cached(('codes', name), lambda: _spread(name, len(values), places,
-                                                             [string_code(text) for text in texts]))
-    return _spread(name, len(values), places, [mapping(text) for text in texts])
+def _join_strings(name: str, trees: list[Tree], mapping: Any) -> np.ndarray:
+    """One look-up for the strings of all trees."""
+    found = [_strings(tree, name) for tree in trees]
+    sizes = [len(tree) for tree in trees]
+    places = np.concatenate([places for places, _ in found])
+    places += np.repeat(np.cumsum([0] + sizes[:-1]), [len(texts) for _, texts in found])
+    return _spread(name, sum(sizes), places, mapping(list(chain.from_iterable(texts for _, texts in found))))
 
 
-def _strings(values: Column) -> Tuple[np.ndarray, List[str]]:
-    places = [index for index, value in enumerate(values) if value is not None]
-    return np.array(places, np.int64), [values[index] for index in places]
+def _numbers(name: str, trees: list[Tree], mapping: Any) -> list[np.ndarray]:
+    """The field of each tree as numbers, where some or all hold strings."""
+    model = next((tree._fields[name] for tree in trees if isinstance(tree._fields[name], np.ndarray)), None)
+    arrays = []
+    for number, tree in enumerate(trees):
+        values = tree._fields[name]
+        if isinstance(values, np.ndarray):
+            arrays.append(values)
+            continue
+        places, texts = _strings(tree, name)
+        if model is not None and not texts:
+            arrays.append(np.full((len(tree),) + model.shape[1:], missing(model.dtype), model.dtype))
+        elif mapping is not None:
+            arrays.append(_spread(name, len(tree), places, mapping(texts)))
+        elif model is None:
+            arrays.append(_codes(tree, name))
+        else:
+            raise FieldError(f'field {name!r} holds strings in tree {number} and numbers in another, '
+                             f'expected the same in all. Map all trees alike, tree.map({name}=...), or give '
+                             'vocab')
+    return arrays
 
 
-def _spread(name: str, length: int, places: np.ndarray, numbers: List[Any]) -> np.ndarray:
+def _codes(tree: Tree, name: str) -> np.ndarray:
+    def find() -> np.ndarray:
+        places, texts = _strings(tree, name)
+        return _spread(name, len(tree), places, [string_code(text) for text in texts])
+    return tree._cached(('codes', name), find)
+
+
+def _strings(tree: Tree, name: str) -> tuple[np.ndarray, list[str]]:
+    """The nodes that have a string, and the strings."""
+    def find() -> tuple[np.ndarray, list[str]]:
+        values = tree._fields[name]
+        places = [index for index, value in enumerate(values) if value is not None]
+        return np.array(places, np.int64), [values[index] for index in places]
+    return tree._cached(('strings', name), find)
+
+
+def _spread(name: str, length: int, places: np.ndarray, numbers: list[Any]) -> np.ndarray:
+    """Numbers at these nodes, and the missing number elsewhere."""
     if not numbers:
         return np.full(length, -1, np.int32)
     dense = column(name, numbers)
     if not isinstance(dense, np.ndarray):
-        raise FieldError(f'the vocabulary turned the field {name!r} into {numbers[0]!r}, expected numbers. Use a '
-                         'mapping from strings to numbers')
+        raise FieldError(f'the vocabulary turned the field {name!r} into {numbers[0]!r}, expected numbers. '
+                         'Use a mapping from strings to numbers')
     full = np.full((length,) + dense.shape[1:], missing(dense.dtype), dense.dtype)
     full[places] = dense
     return full

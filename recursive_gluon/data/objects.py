@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import numbers
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Iterator, NamedTuple, Sequence
 
 import numpy as np
 
@@ -17,30 +17,33 @@ _SHOWN_PATH = 12  # steps of an attribute path in a message
 
 
 class _Node(NamedTuple):
-    """What the walk found at one object: its values, and its children: those in slots, and those in a list."""
+    """What the walk found at one object: its values, and its children: those in slots, and those in a
+    list."""
 
-    values: Dict[str, Any]
-    slots: List[Tuple[str, Any]]
-    list_name: Optional[str]
+    values: dict[str, Any]
+    slots: list[tuple[str, Any]]
+    list_name: str | None
     items: Sequence[Any]
 
 
-def trees_from_objects(objects: Sequence[Any], node_type: Any = None, ignore: Sequence[str] = ()) -> List[Tree]:
+def trees_from_objects(objects: Sequence[Any], node_type: Any = None,
+                       ignore: Sequence[str] = ()) -> list[Tree]:
     """Make a Tree of each object.
 
-    An object's attributes (its ``__dict__``, ``__slots__`` or named-tuple fields) are sorted by what they hold:
+    An object's attributes (its ``__dict__``, ``__slots__`` or named-tuple fields) are sorted by what they
+    hold:
 
-    * a node: a *slot*, a child with a name. In every node the slots come first, in the order of names; one that holds
-      None, or is missing, is empty. (An attribute that is None everywhere is no slot.)
+    * a node: a *slot*, a child with a name. In every node the slots come first, in the order of names; one
+      that holds None, or is missing, is empty. (An attribute that is None everywhere is no slot.)
     * a list or tuple of nodes: the children after the slots. There is at most one such attribute.
     * a number, a NumPy array of numbers, or a string: a field.
     * anything else is ignored.
 
     An object that two nodes hold is one shared node: the result is a DAG.
 
-    A list, tuple or array of numbers, or of rows of numbers of one shape, becomes a chain: the node of position ``i``
-    has the field ``value`` and one child, that of position ``i + 1``; an end node without a child, value 0, closes it.
-    A number becomes one node with the field ``value``.
+    A list, tuple or array of numbers, or of rows of numbers of one shape, becomes a chain: the node of
+    position ``i`` has the field ``value`` and one child, that of position ``i + 1``; an end node without a
+    child, value 0, closes it. A number becomes one node with the field ``value``.
 
     Parameters
     ----------
@@ -70,28 +73,28 @@ def trees_from_objects(objects: Sequence[Any], node_type: Any = None, ignore: Se
     for obj in objects:
         kind = node_type or _family(type(obj))
         if not kind or not isinstance(obj, kind):
-            raise FieldError(f'cannot make a tree of {obj!r}, expected an object with attributes, a Tree, or a '
-                             'sequence of numbers. Build a Tree of it')
+            raise FieldError(f'cannot make a tree of {obj!r}, expected an object with attributes, a Tree, or '
+                             'a sequence of numbers. Build a Tree of it')
         walks.append(_walk(obj, kind, frozenset(ignore)))
     nodes = [node for walk in walks for node, _ in walk]
     slots = sorted({name for node in nodes for name, _ in node.slots})
     lists = sorted({node.list_name for node in nodes if node.list_name is not None})
     if len(lists) > 1:
-        raise ArityError(f'the attributes {", ".join(lists)} hold lists of nodes, expected one such attribute. Leave '
-                         f'the others out: Tree.from_object(obj, ignore=({lists[1]!r},))')
+        raise ArityError(f'the attributes {", ".join(lists)} hold lists of nodes, expected one such '
+                         f'attribute. Leave the others out: Tree.from_object(obj, ignore=({lists[1]!r},))')
     names = sorted({name for node in nodes for name in node.values})
     return [_lay_out(walk, tuple(slots), lists[0] if lists else None, names) for walk in walks]
 
 
-def _walk(root: Any, kind: Any, ignore: frozenset) -> List[Tuple[_Node, List[int]]]:
+def _walk(root: Any, kind: Any, ignore: frozenset) -> list[tuple[_Node, list[int]]]:
     """The nodes in post-order, each with the numbers of its children, slots first; no recursion."""
-    found: List[Tuple[_Node, List[int]]] = []
-    number: Dict[int, int] = {}
-    on_path: Dict[int, int] = {id(root): 0}
+    found: list[tuple[_Node, list[int]]] = []
+    number: dict[int, int] = {}
+    on_path: dict[int, int] = {id(root): 0}
     first = _look(root, kind, ignore)
     path = [(root, first, _edges(first))]
     steps = ['root']
-    numbers_: List[List[int]] = [[]]
+    numbers_: list[list[int]] = [[]]
     while path:
         obj, node, edges = path[-1]
         for step, child in edges:
@@ -119,7 +122,7 @@ def _walk(root: Any, kind: Any, ignore: frozenset) -> List[Tuple[_Node, List[int
     return found
 
 
-def _edges(node: _Node) -> Iterator[Tuple[str, Any]]:
+def _edges(node: _Node) -> Iterator[tuple[str, Any]]:
     for name, child in node.slots:
         yield f'.{name}', child
     for index, child in enumerate(node.items):
@@ -127,29 +130,30 @@ def _edges(node: _Node) -> Iterator[Tuple[str, Any]]:
 
 
 def _look(obj: Any, kind: Any, ignore: frozenset) -> _Node:
-    values: Dict[str, Any] = {}
-    slots: List[Tuple[str, Any]] = []
+    values: dict[str, Any] = {}
+    slots: list[tuple[str, Any]] = []
     list_name, items = None, ()
     for name, value in sorted(_attributes(obj).items()):
         if name in ignore or value is None:
             continue
         if isinstance(value, kind):
             slots.append((name, value))
-        elif isinstance(value, (str, numbers.Real)) or isinstance(value, np.ndarray) and value.dtype.kind in 'biuf':
+        elif isinstance(value, (str, numbers.Real)) or (isinstance(value, np.ndarray)
+                                                        and value.dtype.kind in 'biuf'):
             values[name] = value
         elif isinstance(value, (list, tuple)) and any(isinstance(item, kind) for item in value):
             other = next((item for item in value if item is not None and not isinstance(item, kind)), None)
             if other is not None:
-                raise ArityError(f'the list .{name} holds nodes and {other!r}, expected nodes only. Leave it out with '
-                                 f'ignore=({name!r},), or name the classes of nodes with node_type')
+                raise ArityError(f'the list .{name} holds nodes and {other!r}, expected nodes only. Leave it '
+                                 f'out with ignore=({name!r},), or name the classes of nodes with node_type')
             if list_name is not None:
-                raise ArityError(f'the attributes {list_name} and {name} hold lists of nodes, expected one such '
-                                 f'attribute. Leave one out: Tree.from_object(obj, ignore=({name!r},))')
+                raise ArityError(f'the attributes {list_name} and {name} hold lists of nodes, expected one '
+                                 f'such attribute. Leave one out: Tree.from_object(obj, ignore=({name!r},))')
             list_name, items = name, value
     return _Node(values, slots, list_name, items)
 
 
-def _attributes(obj: Any) -> Dict[str, Any]:
+def _attributes(obj: Any) -> dict[str, Any]:
     if isinstance(obj, tuple) and hasattr(obj, '_fields'):
         return dict(zip(obj._fields, obj))
     found = {}
@@ -164,13 +168,13 @@ def _attributes(obj: Any) -> Dict[str, Any]:
     return found
 
 
-def _family(root: type) -> Tuple[type, ...]:
+def _family(root: type) -> tuple[type, ...]:
     """The classes that the root's class has in common with others, itself included."""
     return tuple(base for base in root.__mro__ if base.__module__.split('.')[0] not in _PLAIN)
 
 
-def _lay_out(walk: List[Tuple[_Node, List[int]]], slots: Tuple[str, ...], list_slot: Optional[str],
-             names: List[str]) -> Tree:
+def _lay_out(walk: list[tuple[_Node, list[int]]], slots: tuple[str, ...], list_slot: str | None,
+             names: list[str]) -> Tree:
     offsets, children = [0], []
     for node, below in walk:
         filled = dict(zip([name for name, _ in node.slots], below))
@@ -181,12 +185,12 @@ def _lay_out(walk: List[Tuple[_Node, List[int]]], slots: Tuple[str, ...], list_s
     return Tree._make(np.array(offsets, np.int32), np.array(children, np.int32), fields, slots, list_slot)
 
 
-def _cycle(steps: List[str], start: int) -> CycleError:
+def _cycle(steps: list[str], start: int) -> CycleError:
     shown = steps if len(steps) <= _SHOWN_PATH else steps[:_SHOWN_PATH - 3] + ['...'] + steps[-2:]
     back = ''.join(steps[:start + 1] if start < _SHOWN_PATH else steps[:_SHOWN_PATH] + ['...'])
     name = steps[-1].split('[')[0].lstrip('.')
-    return CycleError(f'{"".join(shown)} is {back} again: a cycle. A tree or DAG has none; if .{name} is no child, '
-                      f'leave it out: Tree.from_object(obj, ignore=({name!r},))')
+    return CycleError(f'{"".join(shown)} is {back} again: a cycle. A tree or DAG has none; if .{name} is no '
+                      f'child, leave it out: Tree.from_object(obj, ignore=({name!r},))')
 
 
 def _is_sequence(obj: Any) -> bool:
@@ -198,8 +202,8 @@ def _chain(obj: Any) -> Tree:
         return Tree(value=obj)
     rows = as_rectangle(obj) if len(obj) else np.zeros(0, np.int32)
     if rows.dtype.kind not in 'biuf':
-        raise FieldError(f'cannot make a chain of {obj!r:.80}, expected numbers, or rows of numbers of one shape. '
-                         'Compose nested lists of Tree(children=[...]), or pad the rows')
+        raise FieldError(f'cannot make a chain of {obj!r:.80}, expected numbers, or rows of numbers of one '
+                         'shape. Compose nested lists of Tree(children=[...]), or pad the rows')
     rows = as_column('value', rows, len(rows))
     values = np.concatenate((rows, np.zeros_like(rows, shape=(1,) + rows.shape[1:])))[::-1].copy()
     offsets = np.maximum(np.arange(-1, len(values), dtype=np.int32), 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple, Union
+from typing import Any, Callable, Iterable
 
 import numpy as np
 
@@ -50,7 +50,7 @@ def parse_ptb(text: str, label: Callable[[str], Any] = int, path: str = '<text>'
         offsets, children, labels, words = _parse(tokens)
     except _Stop as stop:
         raise _located(text, stop, path, line) from None
-    known: Dict[str, Any] = {}
+    known: dict[str, Any] = {}
     try:
         for name in set(labels):
             known[name] = label(name)
@@ -60,16 +60,17 @@ def parse_ptb(text: str, label: Callable[[str], Any] = int, path: str = '<text>'
         stop = _Stop(index, 'an integer label' if label is int else 'another label',
                      'Read labels that are names with label=str' if label is int else '')
         raise _located(text, stop, path, line) from None
-    return Tree._make(np.array(offsets, np.int32), np.array(children, np.int32), {'label': values, 'word': words})
+    return Tree._make(np.array(offsets, np.int32), np.array(children, np.int32),
+                      {'label': values, 'word': words})
 
 
-def _parse(tokens: List[str]) -> Tuple[List[int], List[int], List[str], List[Optional[str]]]:
-    offsets: List[int] = [0]
-    children: List[int] = []
-    labels: List[str] = []
-    words: List[Optional[str]] = []
-    done: List[int] = []  # roots of finished sub-trees whose parent is open
-    open_: List[Tuple[str, int]] = []  # label of each open node, and where its children start in `done`
+def _parse(tokens: list[str]) -> tuple[list[int], list[int], list[str], list[str | None]]:
+    offsets: list[int] = [0]
+    children: list[int] = []
+    labels: list[str] = []
+    words: list[str | None] = []
+    done: list[int] = []  # roots of finished sub-trees whose parent is open
+    open_: list[tuple[str, int]] = []  # label of each open node, and where its children start in `done`
     count, at, end = 0, 0, len(tokens)
     while at < end:
         token = tokens[at]
@@ -82,7 +83,8 @@ def _parse(tokens: List[str]) -> Tuple[List[int], List[int], List[str], List[Opt
             at += 2
             if at < end and tokens[at] not in '()':
                 if at + 1 == end or tokens[at + 1] != ')':
-                    raise _Stop(at + 1, "')' after the word", 'A leaf has one word; replace spaces and brackets in it')
+                    raise _Stop(at + 1, "')' after the word", 'A leaf has one word; replace spaces and '
+                                                              'brackets in it')
                 words.append(tokens[at])
                 at += 1
             elif at < end and tokens[at] == ')':
@@ -112,7 +114,7 @@ def _parse(tokens: List[str]) -> Tuple[List[int], List[int], List[str], List[Opt
     return offsets, children, labels, words
 
 
-def _first_bad_label(tokens: List[str], label: Callable[[str], Any]) -> int:
+def _first_bad_label(tokens: list[str], label: Callable[[str], Any]) -> int:
     for index, token in enumerate(tokens):
         if index and tokens[index - 1] == '(':
             try:
@@ -132,14 +134,14 @@ def _located(text: str, stop: _Stop, path: str, line: int) -> TreeFormatError:
     return TreeFormatError(expected, got, hint, path, line, column_)
 
 
-def read_ptb(path: Union[str, 'os.PathLike[str]'], label: Callable[[str], Any] = int) -> List[Tree]:
+def read_ptb(path: str | os.PathLike[str], label: Callable[[str], Any] = int) -> list[Tree]:
     """Read a file of bracketed trees, one a line.
 
     Parameters
     ----------
     path : str or path
-        UTF-8 text. Blank lines are skipped. Tokens are split at ASCII spaces and brackets only: a token may hold
-        other white space, such as U+00A0.
+        UTF-8 text. Blank lines are skipped. Tokens are split at ASCII spaces and brackets only: a token may
+        hold other white space, such as U+00A0.
     label : callable, default int
         Makes a label of its text; ``str`` keeps it.
 
@@ -164,14 +166,15 @@ def read_ptb(path: Union[str, 'os.PathLike[str]'], label: Callable[[str], Any] =
                 text = data.decode('utf-8')
             except UnicodeDecodeError as error:
                 before = len(data[:error.start].decode('utf-8'))
-                raise TreeFormatError('UTF-8 text', f'the byte {data[error.start]:#04x}', 'Convert the file to UTF-8',
+                raise TreeFormatError('UTF-8 text', f'the byte {data[error.start]:#04x}', 'Convert the file '
+                                                                                          'to UTF-8',
                                       name, number, before + 1) from None
             if text.strip(' \t'):
                 trees.append(parse_ptb(text, label, name, number))
     return trees
 
 
-def write_ptb(path: Union[str, 'os.PathLike[str]'], trees: Iterable[Tree]) -> None:
+def write_ptb(path: str | os.PathLike[str], trees: Iterable[Tree]) -> None:
     """Write trees in brackets, one a line; the file appears whole or not at all.
 
     Parameters
@@ -187,7 +190,8 @@ def write_ptb(path: Union[str, 'os.PathLike[str]'], trees: Iterable[Tree]) -> No
         A tree cannot be written in brackets; see `Tree.to_ptb`.
     """
     path = os.fspath(path)
-    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path) or '.', prefix=os.path.basename(path) + '.')
+    folder, name = os.path.split(path)
+    handle, temporary = tempfile.mkstemp(dir=folder or '.', prefix=name + '.')
     try:
         with open(handle, 'w', encoding='utf-8', newline='\n') as file:
             for tree in trees:
@@ -204,14 +208,14 @@ def write_ptb(path: Union[str, 'os.PathLike[str]'], trees: Iterable[Tree]) -> No
 def format_ptb(tree: Tree) -> str:
     """Write one tree in brackets; see `Tree.to_ptb`."""
     if tree.is_dag:
-        raise StructureError('a DAG cannot be written in brackets: a shared node has one place only. Write its '
-                             'arrays, or pickle it')
+        raise StructureError('a DAG cannot be written in brackets: a shared node has one place only. Write '
+                             'its arrays, or pickle it')
     labels, words = tree['label'], tree['word']
     if isinstance(labels, np.ndarray):
         labels = labels.tolist()
     offsets, children = tree.child_offsets.tolist(), tree.children.tolist()
-    pieces: List[str] = []
-    stack: List[Union[int, str]] = [tree.root]
+    pieces: list[str] = []
+    stack: list[int | str] = [tree.root]
     while stack:
         item = stack.pop()
         if isinstance(item, str):
@@ -230,6 +234,6 @@ def format_ptb(tree: Tree) -> str:
 def _token(value: Any, field: str, node: int) -> str:
     text = '' if value is None else str(value)
     if not text or any(char in text for char in ' ()\r\n'):
-        raise FieldError(f'{field} of node {node} is {value!r}, expected text without spaces, brackets and line ends. '
-                         f'Replace it first with tree.map({field}=...)')
+        raise FieldError(f'{field} of node {node} is {value!r}, expected text without spaces, brackets and '
+                         f'line ends. Replace it first with tree.map({field}=...)')
     return text

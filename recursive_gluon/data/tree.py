@@ -2,12 +2,12 @@
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from ..errors import ArityError, FieldError, StructureError
-from ._columns import Column, applier, as_column, column, same, take
+from ..errors import ArityError, FieldError
+from ._columns import Column, as_column, column, on_all, same, take
 from ._numbering import heights, postorder, renumber
 
 __all__ = ['Tree']
@@ -18,16 +18,17 @@ _LINES = 60  # print(tree) shows that many nodes
 class Tree:
     """An immutable ordered tree (or DAG) with named fields.
 
-    Nodes are numbered in post-order: children before their parents, from left to right, the root last. Children and
-    fields are arrays over these numbers.
+    Nodes are numbered in post-order: children before their parents, from left to right, the root last.
+    Children and fields are arrays over these numbers.
 
     Parameters
     ----------
     children : sequence of Tree or None, default ()
-        The sub-trees; None is an empty slot. One Tree object used in two places is one shared sub-tree: the result
-        is a DAG.
+        The sub-trees; None is an empty slot. One Tree object used in two places is one shared sub-tree: the
+        result is a DAG.
     **fields : number, str, row of numbers or None
-        The root's fields. A node without a field that others have holds None (strings), -1 (integers) or 0 (floats).
+        The root's fields. A node without a field that others have holds None (strings), -1 (integers) or 0
+        (floats).
 
     Attributes
     ----------
@@ -47,29 +48,30 @@ class Tree:
     ['It', 'works', None]
     """
 
-    __slots__ = ('_parts', '_child_offsets', '_children', '_fields', 'slots', 'list_slot', '_cache', '__weakref__')
+    __slots__ = ('_parts', '_child_offsets', '_children', '_fields', 'slots', 'list_slot', '_cache',
+                 '__weakref__')
 
-    slots: Tuple[str, ...]
-    list_slot: Optional[str]
+    slots: tuple[str, ...]
+    list_slot: str | None
 
-    def __init__(self, children: Sequence[Optional['Tree']] = (), **fields: Any) -> None:
+    def __init__(self, children: Sequence[Tree | None] = (), **fields: Any) -> None:
         if isinstance(children, (str, Tree)) or not isinstance(children, Iterable):
             raise ArityError(f'children is {children!r}, expected a list of Trees. Write children=[...]')
         parts = tuple(children)
         for child in parts:
             if child is not None and not isinstance(child, Tree):
-                raise ArityError(f'a child is {child!r}, expected a Tree, or None for an empty slot. Other objects '
-                                 'become Trees by Tree.from_object')
-        self._parts: Optional[Tuple[Tuple[Optional[Tree], ...], Dict[str, Any]]] = (parts, fields)
-        self._child_offsets: Optional[np.ndarray] = None
+                raise ArityError(f'a child is {child!r}, expected a Tree, or None for an empty slot. Other '
+                                 'objects become Trees by Tree.from_object')
+        self._parts: tuple[tuple[Tree | None, ...], dict[str, Any]] | None = (parts, fields)
+        self._child_offsets: np.ndarray | None = None
         self.slots, self.list_slot = (), None
-        self._cache: Dict[Any, Any] = {}
+        self._cache: dict[Any, Any] = {}
         for name, value in fields.items():
             column(name, [value])  # a wrong value is reported here, where it was given
 
     @classmethod
     def _make(cls, child_offsets: np.ndarray, children: np.ndarray, fields: Mapping[str, Column],
-              slots: Tuple[str, ...] = (), list_slot: Optional[str] = None) -> 'Tree':
+              slots: tuple[str, ...] = (), list_slot: str | None = None) -> Tree:
         """A tree of arrays that are known to be in post-order and to fit together."""
         self = cls.__new__(cls)
         self._parts, self._cache = None, {}
@@ -85,8 +87,8 @@ class Tree:
 
     @classmethod
     def from_arrays(cls, child_offsets: Any, children: Any, fields: Mapping[str, Any],
-                    root: Optional[int] = None, slots: Sequence[str] = (),
-                    list_slot: Optional[str] = None) -> 'Tree':
+                    root: int | None = None, slots: Sequence[str] = (),
+                    list_slot: str | None = None) -> Tree:
         """Make a tree of arrays in any numbering; it is renumbered in post-order.
 
         Parameters
@@ -129,7 +131,7 @@ class Tree:
         return cls._make(*renumber(child_offsets, children, order), columns, tuple(slots), list_slot)
 
     @classmethod
-    def from_ptb(cls, text: str, label: Callable[[str], Any] = int) -> 'Tree':
+    def from_ptb(cls, text: str, label: Callable[[str], Any] = int) -> Tree:
         """Read a bracketed tree, ``(3 (2 It) (4 works))``.
 
         Parameters
@@ -166,7 +168,7 @@ class Tree:
         return format_ptb(self)
 
     @classmethod
-    def from_object(cls, obj: Any, node_type: Any = None, ignore: Sequence[str] = ()) -> 'Tree':
+    def from_object(cls, obj: Any, node_type: Any = None, ignore: Sequence[str] = ()) -> Tree:
         """Make a tree of any Python object, or of a sequence of numbers; see `trees_from_objects`.
 
         Examples
@@ -226,17 +228,17 @@ class Tree:
         """Whether some node has two parents, or is twice a child of one."""
         def find() -> bool:
             real = self.children[self.children >= 0]
-            return len(real) >= len(self)
+            return len(real) >= len(self)  # a tree has one edge less than nodes
         return self._cached('dag', find)
 
-    def map(self, **functions: Any) -> 'Tree':
+    def map(self, **functions: Any) -> Tree:
         """Apply functions to fields.
 
         Parameters
         ----------
         **functions : callable or mapping
-            By field; called with each value that is not None. Numbers (or rows of them) come back as an int32 or
-            float32 array, with -1 or 0 where there was None.
+            By field; called with each value that is not None. Numbers (or rows of them) come back as an int32
+            or float32 array, with -1 or 0 where there was None.
 
         Returns
         -------
@@ -255,8 +257,9 @@ class Tree:
         """
         fields = dict(self.fields)
         for name, function in functions.items():
-            apply = applier(function)
-            fields[name] = column(name, [None if value is None else apply(value) for value in self[name]])
+            values = list(self[name])
+            results = iter(on_all(function)([value for value in values if value is not None]))
+            fields[name] = column(name, [None if value is None else next(results) for value in values])
         tree = self._make(self.child_offsets, self.children, fields, self.slots, self.list_slot)
         for key in ('heights', 'dag'):
             if key in self._cache:
@@ -300,8 +303,8 @@ class Tree:
 
     def __str__(self) -> str:
         offsets, children, names = self.child_offsets, self.children, sorted(self.fields)
-        lines: List[str] = []
-        stack: List[Tuple[int, int, str]] = [(self.root, 0, '')]
+        lines: list[str] = []
+        stack: list[tuple[int, int, str]] = [(self.root, 0, '')]
         while stack and len(lines) < _LINES:
             node, indent, prefix = stack.pop()
             values = [] if node < 0 else [f'{name}={_shown(self.fields[name][node])}' for name in names
@@ -316,12 +319,12 @@ class Tree:
         return '\n'.join(lines)
 
 
-def _rebuild(child_offsets: np.ndarray, children: np.ndarray, fields: Dict[str, Column], slots: Tuple[str, ...],
-             list_slot: Optional[str]) -> Tree:
+def _rebuild(child_offsets: np.ndarray, children: np.ndarray, fields: dict[str, Column],
+             slots: tuple[str, ...], list_slot: str | None) -> Tree:
     return Tree._make(child_offsets, children, fields, slots, list_slot)
 
 
-def _shown(value: Union[str, np.generic, np.ndarray]) -> str:
+def _shown(value: str | np.generic | np.ndarray) -> str:
     if isinstance(value, str):
         return repr(value)
     return str(value) if np.ndim(value) == 0 else f'<{"x".join(map(str, np.shape(value)))}>'
