@@ -10,6 +10,8 @@ from typing import Iterable, Optional
 __all__ = [
     'RecursiveGluonError', 'StructureError', 'TreeFormatError', 'EmptyForestError', 'CycleError', 'ArityError',
     'FieldError', 'UnknownTokenError', 'IndexRangeError', 'VectorsError',
+    'TraceError', 'NoBaseCaseError', 'UnseenPath', 'DepthLimitError', 'PathMismatchError', 'VisitError', 'MissingParamsError', 'MaxNodesError',
+    'ProgramFormatError', 'ProgramVersionError', 'VerificationError',
 ]
 
 
@@ -212,3 +214,160 @@ class VectorsError(RecursiveGluonError, ValueError):
 
     def __reduce__(self) -> tuple:
         return type(self), (self.message, self.path, self.line)
+
+
+class TraceError(RecursiveGluonError, TypeError):
+    """A body does something that a traced body cannot do.
+
+    Examples
+    --------
+    A traced tensor has no value yet::
+
+        if h.asscalar() > 0: ...
+
+    Compare the tensor itself; the comparison becomes a decision of the Program::
+
+        if h > 0: ...
+    """
+
+
+class NoBaseCaseError(TraceError):
+    """Every path through a body calls the body again, so that it could never end.
+
+    Examples
+    --------
+    ::
+
+        def hybrid_forward(self, F, node):
+            return self.cell(self(node.left), self(node.right))
+
+    Give it a path that returns without calling itself::
+
+            if node.is_leaf:
+                return self.leaf(node['word'])
+    """
+
+
+class UnseenPath(RecursiveGluonError, RuntimeError):
+    """The data takes a path through the body that was never traced, and the body's source is not at hand.
+
+    Examples
+    --------
+    ``len(node.children)`` decides by exact number, and only the numbers met before ``export()`` are in the file::
+
+        SymbolBlock.imports('net-symbol.json', ...)(*forest_with_an_arity_of_7)
+
+    Call the net on such data once before ``export()``, or compare ``node.arity``, or loop over ``node.children``.
+    """
+
+
+class DepthLimitError(RecursiveGluonError, RecursionError):
+    """Calls are nested deeper than the limit: most often a base case that never comes.
+
+    Examples
+    --------
+    The counter passes zero and never meets it again::
+
+        def hybrid_forward(self, F, x, n):
+            return x if n == 0 else self(x, n - 2)     # called with an odd n
+
+    Write ``n <= 0``; or raise the limit where the depth is meant: ``net.hybridize(max_depth=10**6)``.
+    """
+
+
+class PathMismatchError(RecursiveGluonError, ValueError):
+    """Two paths of a body return different numbers or shapes of outputs.
+
+    Examples
+    --------
+    ::
+
+        if node.is_leaf:
+            return self.embed(node['word'])            # one output
+        return self.cell(...)                          # two outputs: h, c
+
+    Return the same number of tensors of the same shape on every path.
+    """
+
+
+class VisitError(RecursiveGluonError, ValueError):
+    """``nodes=True`` asks for one value a node, but a node was visited not once.
+
+    Examples
+    --------
+    A body that never visits the right children has no value for them::
+
+        net(forest, nodes=True)
+
+    Visit every node exactly once, or ask for the roots alone: ``net(forest)``.
+    """
+
+
+class MissingParamsError(RecursiveGluonError, ValueError):
+    """An exported net was loaded without its parameters.
+
+    Examples
+    --------
+    ::
+
+        block = rg.import_block('net-symbol.json')      # and net-0000.params?
+
+    Give the file that ``export()`` wrote beside the symbol: ``rg.import_block('net-symbol.json', 'net-0000.params')``.
+    """
+
+
+class MaxNodesError(RecursiveGluonError, ValueError):
+    """A structure grown during the run has more nodes than was declared.
+
+    Examples
+    --------
+    ::
+
+        net(forest, nodes=True, max_nodes=15)           # a tree grew to 31 nodes
+
+    Declare a larger ``max_nodes``, or pass a depth down and stop at it.
+    """
+
+
+class ProgramFormatError(RecursiveGluonError, ValueError):
+    """The text of a Program is cut short, altered, or something else.
+
+    Examples
+    --------
+    A download broke off::
+
+        program.from_json(text[:1000])
+        # the text of a Program is cut short or damaged (1000 characters; ...
+
+    Fetch the file again, or export the net again; a Program's text is not for editing by hand::
+
+        program.from_json(text)
+    """
+
+
+class ProgramVersionError(ProgramFormatError):
+    """The text of a Program is of a version that this package does not read.
+
+    Examples
+    --------
+    The net was exported on a machine with a newer package::
+
+        rg.import_block('net-symbol.json', 'net-0000.params')
+        # the Program has version 2, written by a newer recursive_gluon; this one reads version 1: ...
+
+    Upgrade this package, or export the net with the version that will read it.
+    """
+
+
+class VerificationError(RecursiveGluonError, ValueError):
+    """A Program is not well formed: the message says in which function, block and node.
+
+    Examples
+    --------
+    A pass over Programs removed a node whose value is still used::
+
+        verify(Program({'f': Function('f', 0, (), 1, Block((), Return(('%0',))))}, 'f', (), 1))
+        # function 'f', body, end (`return %0`): '%0' is not defined. ...
+
+    Keep the node, or remove its uses too; call ``verify()`` after every pass to see which one it was.
+    """
