@@ -121,7 +121,8 @@ class Structure:
         if not isinstance(other, Structure):
             return NotImplemented
         return (self.fields == other.fields and self.slots == other.slots
-                and self.list_slot == other.list_slot and self.dag == other.dag and np.array_equal(self.tree_offsets, other.tree_offsets)
+                and self.list_slot == other.list_slot and self.dag == other.dag
+                and np.array_equal(self.tree_offsets, other.tree_offsets)
                 and np.array_equal(self.roots, other.roots)
                 and np.array_equal(self.child_offsets, other.child_offsets)
                 and np.array_equal(self.children, other.children))
@@ -192,7 +193,7 @@ def pack(structure: Structure) -> np.ndarray:
     np.concatenate((names, structure.tree_offsets, structure.roots, structure.child_offsets,
                     structure.children), out=flat[_HEADER:used])
     flat[:_HEADER] = (MAGIC, VERSION, trees, nodes, edges, len(names), _FLAG_DAG * bool(structure.dag), 0)
-    flat[_HEADER - 1:_HEADER].view(np.uint32)[0] = zlib.crc32(flat)
+    flat[_HEADER - 1:_HEADER].view(np.uint32)[0] = zlib.crc32(flat.data)
     return flat.reshape(trees, -1)
 
 
@@ -238,7 +239,7 @@ def unpack(array: np.ndarray) -> Structure:
     checksum = flat[_HEADER - 1:_HEADER].view(np.uint32)
     stored = int(checksum[0])
     checksum[0] = 0
-    computed = zlib.crc32(flat)
+    computed = zlib.crc32(flat.data)
     if computed != stored:
         raise _broken(f'its checksum is {stored:#010x}, its content has {computed:#010x}; something changed '
                       'it')

@@ -6,13 +6,13 @@ where a node has no string. A missing number is -1 among integers and 0 among fl
 from __future__ import annotations
 
 import collections.abc
-from typing import Any, Callable, List, Mapping, Sequence, Union
+from typing import Any, Callable, Mapping, Sequence
 
 import numpy as np
 
 from ..errors import FieldError, IndexRangeError, UnknownTokenError
 
-Column = Union[np.ndarray, List[Any]]
+Column = Any  # np.ndarray or list of str and None; code asks which by isinstance
 
 _INT32 = np.iinfo(np.int32)
 _SCALARS = {bool, int, float}
@@ -91,7 +91,7 @@ def missing(dtype: np.dtype) -> int:
     return -1 if dtype.kind == 'i' else 0
 
 
-def take(values: Column, order: Sequence[int]) -> Column:
+def take(values: Column, order: np.ndarray) -> Column:
     """The column in another order of nodes."""
     return values[order] if isinstance(values, np.ndarray) else [values[index] for index in order]
 

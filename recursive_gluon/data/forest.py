@@ -319,7 +319,7 @@ def _join(trees: list[Tree], fields: tuple[str, ...], slots: tuple[str, ...],
     np.cumsum(sizes, out=tree_offsets[1:])
     edge_offsets = np.cumsum([0] + edges[:-1], dtype=np.int32)
     child_offsets = np.zeros(tree_offsets[-1] + 1, np.int32)
-    np.concatenate([tree._child_offsets[1:] for tree in trees], out=child_offsets[1:])
+    np.concatenate([tree.child_offsets[1:] for tree in trees], out=child_offsets[1:])
     child_offsets[1:] += np.repeat(edge_offsets, sizes)
     children = np.concatenate([tree._children for tree in trees])
     shift = np.repeat(tree_offsets[:-1], edges)

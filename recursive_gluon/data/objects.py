@@ -132,7 +132,8 @@ def _edges(node: _Node) -> Iterator[tuple[str, Any]]:
 def _look(obj: Any, kind: Any, ignore: frozenset) -> _Node:
     values: dict[str, Any] = {}
     slots: list[tuple[str, Any]] = []
-    list_name, items = None, ()
+    list_name: str | None = None
+    items: Sequence[Any] = ()
     for name, value in sorted(_attributes(obj).items()):
         if name in ignore or value is None:
             continue
@@ -175,7 +176,8 @@ def _family(root: type) -> tuple[type, ...]:
 
 def _lay_out(walk: list[tuple[_Node, list[int]]], slots: tuple[str, ...], list_slot: str | None,
              names: list[str]) -> Tree:
-    offsets, children = [0], []
+    offsets: list[int] = [0]
+    children: list[int] = []
     for node, below in walk:
         filled = dict(zip([name for name, _ in node.slots], below))
         children.extend(filled.get(name, -1) for name in slots)

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from typing import Any, Callable, Iterable
 
 import numpy as np
@@ -48,8 +47,8 @@ def parse_ptb(text: str, label: Callable[[str], Any] = int, path: str = '<text>'
     tokens = _TOKEN.findall(text)
     try:
         offsets, children, labels, words = _parse(tokens)
-    except _Stop as stop:
-        raise _located(text, stop, path, line) from None
+    except _Stop as found:
+        raise _located(text, found, path, line) from None
     known: dict[str, Any] = {}
     try:
         for name in set(labels):
@@ -189,19 +188,15 @@ def write_ptb(path: str | os.PathLike[str], trees: Iterable[Tree]) -> None:
     FieldError, StructureError
         A tree cannot be written in brackets; see `Tree.to_ptb`.
     """
-    path = os.fspath(path)
-    folder, name = os.path.split(path)
-    handle, temporary = tempfile.mkstemp(dir=folder or '.', prefix=name + '.')
+    temporary = f'{os.fspath(path)}.{os.getpid()}.part'
     try:
-        with open(handle, 'w', encoding='utf-8', newline='\n') as file:
+        with open(temporary, 'w', encoding='utf-8', newline='\n') as file:
             for tree in trees:
                 file.write(format_ptb(tree) + '\n')
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        if os.path.exists(temporary):
+            os.unlink(temporary)
         raise
 
 

@@ -189,6 +189,7 @@ class Tree:
     def child_offsets(self) -> np.ndarray:
         """Shape (num_nodes + 1,): node ``i`` has ``children[child_offsets[i]:child_offsets[i + 1]]``."""
         self._arrays()
+        assert self._child_offsets is not None
         return self._child_offsets
 
     @property
