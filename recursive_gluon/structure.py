@@ -53,7 +53,7 @@ def string_code(text: str) -> int:
     Examples
     --------
     >>> string_code('NP')
-    1343036168
+    1145577856
     """
     return zlib.crc32(text.encode('utf-8', 'surrogatepass')) & 0x7fffffff
 
