@@ -1,12 +1,8 @@
 """What the gradient rules are made of: the protocol `Emit`, and `Case`, one site with its values at hand."""
-from typing import Any, List, Optional, Sequence
+
+from typing import Any, Callable, List, Optional, Protocol, Sequence
 
 from .site import Shape, Site, size
-
-try:
-    from typing import Protocol
-except ImportError:  # pragma: no cover - Python 3.7 and older
-    Protocol = object  # type: ignore[assignment]
 
 __all__ = ['Emit', 'Case', 'Value', 'join_slices']
 
@@ -16,17 +12,17 @@ Value = Any
 class Emit(Protocol):
     """Where a gradient rule puts the nodes it makes. A value is whatever these functions return."""
 
-    def row(self, op: str, *values: Value, **attrs) -> Value:
+    def row(self, op: str, *values: Value, **attrs: Any) -> Value:
         """A per-frame node, batched like any other; of shared values alone it is a shared node, run once."""
 
-    def over_rows(self, op: str, *values: Value, **attrs) -> Value:
+    def over_rows(self, op: str, *values: Value, **attrs: Any) -> Value:
         """A node run once over the stacked rows of all frames: row inputs arrive as (R, ...) for all R rows.
 
         Its value may only feed further `over_rows` nodes.
         """
 
     def shape(self, value: Value) -> tuple:
-        """Per-frame shape of a row value, or the shape of a shared value."""
+        """Per-frame shape of a row value, or the shape of any other."""
 
     def dtype(self, value: Value) -> str:
         """Name of a value's type; only the gradients of casts ask for it."""
@@ -35,16 +31,23 @@ class Emit(Protocol):
 class Case:
     """A site whose gradient is being built, with the values of its inputs, outputs and output gradients.
 
-    Rules write formulas with `row`, as if for one frame, and hand each per-frame result to `reduce`, which knows whether the
-    input is broadcast and whether it is shared.
+    Rules write formulas with `row`, as if for one frame, and hand each per-frame result to `reduce`, which
+    knows whether the input is broadcast and whether it is shared.
     """
 
-    def __init__(self, site: Site, emit: Emit, inputs: Sequence[Value], outputs: Sequence[Value],
-                 ograds: Sequence[Optional[Value]], wanted: Sequence[bool]):
+    def __init__(
+        self,
+        site: Site,
+        emit: Emit,
+        inputs: Sequence[Value],
+        outputs: Sequence[Value],
+        ograds: Sequence[Optional[Value]],
+        wanted: Sequence[bool],
+    ):
         self.site, self.emit, self.attrs = site, emit, site.attrs
         self.inputs, self.outputs, self.ograds, self.wanted = inputs, outputs, ograds, wanted
 
-    def row(self, op: str, *values: Value, **attrs) -> Value:
+    def row(self, op: str, *values: Value, **attrs: Any) -> Value:
         """A node for one frame."""
         return self.emit.row(op, *values, **_strings(attrs))
 
@@ -52,12 +55,12 @@ class Case:
         """Whether an input's gradient is a sum over frames."""
         return any(self.site.rows) and not self.site.rows[index]
 
-    def on(self, index: int, op: str, *values: Value, **attrs) -> Value:
+    def on(self, index: int, op: str, *values: Value, **attrs: Any) -> Value:
         """A node in the domain of an input's gradient: over all rows for a shared input, else per frame."""
         return (self.emit.over_rows if self.shared(index) else self.emit.row)(op, *values, **_strings(attrs))
 
     def reduce(self, index: int, value: Value) -> Value:
-        """The gradient of an input from its per-frame gradient, which may still have the shape it was broadcast to."""
+        """The gradient of an input from its per-frame one, which may have the shape it was broadcast to."""
         return reduce_to(self.emit, value, not self.shared(index), self.site.shapes[index])
 
     def reshape(self, value: Value, shape: Shape) -> Value:
@@ -77,10 +80,17 @@ class Case:
     def outer(self, index: int, left: Value, right: Value) -> Value:
         """Sum over rows of left[r]' right[r], of shape (left's last axis, right's last axis).
 
-        As a FullyConnected of two transposes, which takes a matrix library several times faster than `dot` does.
+        As a FullyConnected of two transposes, which takes a matrix library several times faster than `dot`
+        does.
         """
-        return self.on(index, 'FullyConnected', self.transposed(index, left), self.transposed(index, right),
-                       num_hidden=self.emit.shape(right)[-1], no_bias=True)
+        return self.on(
+            index,
+            'FullyConnected',
+            self.transposed(index, left),
+            self.transposed(index, right),
+            num_hidden=self.emit.shape(right)[-1],
+            no_bias=True,
+        )
 
     def zeros_or(self, index: int) -> Value:
         """An output's gradient, zeros where there is none."""
@@ -120,7 +130,7 @@ def reduce_to(emit: Emit, value: Value, is_row: bool, shape: Shape) -> Value:
     return total if shape == (1, columns) else emit.over_rows('Reshape', total, shape=str(shape))
 
 
-def _unbroadcast(node, value: Value, have: Shape, shape: Shape) -> Value:
+def _unbroadcast(node: Callable[..., Value], value: Value, have: Shape, shape: Shape) -> Value:
     if have == shape:
         return value
     padded = (1,) * (len(have) - len(shape)) + shape
@@ -131,7 +141,7 @@ def _unbroadcast(node, value: Value, have: Shape, shape: Shape) -> Value:
 
 
 def join_slices(emit: Emit, whole: Value, axis: int, pieces: List[tuple]) -> Value:
-    """The gradient of a tensor from those of disjoint slices of it along one axis: one Concat, zeros in the gaps.
+    """The gradient of a tensor from those of disjoint slices of it: one Concat, zeros in the gaps.
 
     Parameters
     ----------
@@ -152,18 +162,22 @@ def join_slices(emit: Emit, whole: Value, axis: int, pieces: List[tuple]) -> Val
     parts, place, end_of_all = [], 0, emit.shape(whole)[axis]
 
     def gap(begin, end):
-        return emit.row('zeros_like', emit.row('slice_axis', whole, axis=str(axis), begin=str(begin), end=str(end)))
+        return emit.row(
+            'zeros_like', emit.row('slice_axis', whole, axis=str(axis), begin=str(begin), end=str(end))
+        )
 
     for begin, end, value in sorted(pieces, key=lambda piece: piece[:2]):
         if begin < place:
-            raise ValueError('slices overlap: one begins at %d, another ends at %d' % (begin, place))
+            raise ValueError(f'slices overlap: one begins at {begin}, another ends at {place}')
         if begin > place:
             parts.append(gap(place, begin))
         parts.append(value)
         place = end
     if place < end_of_all:
         parts.append(gap(place, end_of_all))
-    return parts[0] if len(parts) == 1 else emit.row('Concat', *parts, dim=str(axis), num_args=str(len(parts)))
+    return (
+        parts[0] if len(parts) == 1 else emit.row('Concat', *parts, dim=str(axis), num_args=str(len(parts)))
+    )
 
 
 def _strings(attrs: dict) -> dict:

@@ -1,8 +1,9 @@
 """Gradients of MXNet operators, as MXNet operators.
 
-`gradient` builds the gradient of one site out of nodes that an `Emit` makes; nothing runs here. For a row input the result is a
-per-frame value; for a shared input it is the sum over all frames.
+`gradient` builds the gradient of one site out of nodes that an `Emit` makes; nothing runs here. For a row
+input the result is a per-frame value; for a shared input it is the sum over all frames.
 """
+
 from typing import Callable, Dict, List, Optional, Sequence
 
 from . import gradients_elementwise, gradients_layers, gradients_shapes
@@ -12,14 +13,25 @@ from .site import Site
 __all__ = ['Emit', 'gradient', 'HAS_RULE', 'join_slices', 'reduce_to']
 
 #: Operators whose gradient is zero everywhere, or that are made to stop it.
-NO_GRADIENT = '''
-    BlockGrad zeros_like ones_like sign floor ceil round rint fix trunc logical_not one_hot argmax argmin argsort shape_array
-    size_array argmax_channel
-'''.split() + [prefix + name for name in '''
+NO_GRADIENT = (
+    '''
+    BlockGrad zeros_like ones_like sign floor ceil round rint fix trunc logical_not one_hot argmax argmin
+    argsort shape_array size_array argmax_channel
+'''.split()
+    + [
+        prefix + name
+        for name in '''
     equal not_equal greater greater_equal lesser lesser_equal logical_and logical_or logical_xor
-'''.split() for prefix in ('_', 'broadcast_')] + ['_%s_scalar' % name for name in '''
+'''.split()
+        for prefix in ('_', 'broadcast_')
+    ]
+    + [
+        f'_{name}_scalar'
+        for name in '''
     equal not_equal greater greater_equal lesser lesser_equal logical_and logical_or logical_xor
-'''.split()]
+'''.split()
+    ]
+)
 
 
 def _none(case: Case) -> list:
@@ -36,8 +48,14 @@ def HAS_RULE(op: str) -> bool:
     return op in RULES
 
 
-def gradient(site: Site, emit: Emit, inputs: Sequence[Value], outputs: Sequence[Value],
-             ograds: Sequence[Optional[Value]], wanted: Sequence[bool]) -> List[Optional[Value]]:
+def gradient(
+    site: Site,
+    emit: Emit,
+    inputs: Sequence[Value],
+    outputs: Sequence[Value],
+    ograds: Sequence[Optional[Value]],
+    wanted: Sequence[bool],
+) -> List[Optional[Value]]:
     """Build the gradient of a site.
 
     Parameters
@@ -65,7 +83,7 @@ def gradient(site: Site, emit: Emit, inputs: Sequence[Value], outputs: Sequence[
     """
     rule = RULES.get(site.op)
     if rule is None:
-        raise NotImplementedError('no gradient rule for operator %s' % site.op)
+        raise NotImplementedError(f'no gradient rule for operator {site.op}')
     if not any(wanted) or all(ograd is None for ograd in ograds):
         return [None] * len(inputs)
     result = rule(Case(site, emit, inputs, outputs, ograds, wanted))

@@ -1,13 +1,15 @@
 """Gradients of matrix products, look-ups, soft maxima and normalisations."""
-from typing import Callable, Dict
 
-from .gradient_case import Case
+from typing import Any, Callable, Dict
+
+from .gradient_case import Case, Value
 from .site import as_axis, flag, integer, number, size, text
 
 __all__ = ['RULES']
 
 
-# -- matrix products ------------------------------------------------------------------------------------------------------
+# -- matrix products -----------------------------------------------------------------------------------------
+
 
 def _fully_connected(c: Case) -> list:
     g, (data, weight) = c.ograds[0], c.inputs[:2]
@@ -16,8 +18,14 @@ def _fully_connected(c: Case) -> list:
     result = [None] * len(c.inputs)
     if c.wanted[0]:
         # the transpose of a shared weight is itself shared: it is made once, for all levels
-        value = c.row('FullyConnected', g, c.row('transpose', weight, axes=(1, 0)), num_hidden=features, no_bias=True,
-                      flatten=flatten)
+        value = c.row(
+            'FullyConnected',
+            g,
+            c.row('transpose', weight, axes=(1, 0)),
+            num_hidden=features,
+            no_bias=True,
+            flatten=flatten,
+        )
         result[0] = c.reduce(0, c.reshape(value, shape))
     if c.wanted[1]:
         flat = data
@@ -26,8 +34,14 @@ def _fully_connected(c: Case) -> list:
         elif len(shape) > 2:
             flat = c.matrix(1, data)
         columns = c.transposed(1, g)
-        result[1] = c.on(1, 'FullyConnected', columns, c.on(1, 'transpose', flat, axes=(1, 0)), num_hidden=features,
-                         no_bias=True)
+        result[1] = c.on(
+            1,
+            'FullyConnected',
+            columns,
+            c.on(1, 'transpose', flat, axes=(1, 0)),
+            num_hidden=features,
+            no_bias=True,
+        )
         if len(result) == 3 and c.wanted[2] and c.shared(1) == c.shared(2):
             # summed by a product with ones, from the transpose at hand: faster than any sum of MXNet's
             ones = c.on(2, 'ones_like', c.on(2, 'slice_axis', columns, axis=0, begin=0, end=1))
@@ -45,12 +59,18 @@ def _product(c: Case, op: str) -> list:
     turn_a, turn_b = flag(c.attrs, 'transpose_a'), flag(c.attrs, 'transpose_b')
     result = [None, None]
     if c.wanted[0]:
-        value = (c.row(op, b, g, transpose_a=turn_b, transpose_b=True) if turn_a
-                 else c.row(op, g, b, transpose_b=not turn_b))
+        value = (
+            c.row(op, b, g, transpose_a=turn_b, transpose_b=True)
+            if turn_a
+            else c.row(op, g, b, transpose_b=not turn_b)
+        )
         result[0] = c.reduce(0, value)
     if c.wanted[1]:
-        value = (c.row(op, g, a, transpose_a=True, transpose_b=turn_a) if turn_b
-                 else c.row(op, a, g, transpose_a=not turn_a))
+        value = (
+            c.row(op, g, a, transpose_a=True, transpose_b=turn_a)
+            if turn_b
+            else c.row(op, a, g, transpose_a=not turn_a)
+        )
         result[1] = c.reduce(1, value)
     return result
 
@@ -78,8 +98,11 @@ def _dot(c: Case) -> list:
         return _product(c, 'dot')
     if ranks == [1, 1]:
         g, (a, b) = c.ograds[0], c.inputs
-        return [c.reduce(i, c.row('broadcast_mul', other, g)) if c.wanted[i] else None for i, other in enumerate((b, a))]
-    raise NotImplementedError('no gradient rule for dot of shapes %s and %s' % tuple(c.site.shapes))
+        return [
+            c.reduce(i, c.row('broadcast_mul', other, g)) if c.wanted[i] else None
+            for i, other in enumerate((b, a))
+        ]
+    raise NotImplementedError('no gradient rule for dot of shapes {} and {}'.format(*tuple(c.site.shapes)))
 
 
 def _batch_dot(c: Case) -> list:
@@ -88,15 +111,27 @@ def _batch_dot(c: Case) -> list:
     return _product(c, 'batch_dot')
 
 
-# -- look-ups -------------------------------------------------------------------------------------------------------------
+# -- look-ups ------------------------------------------------------------------------------------------------
+
 
 def _embedding(c: Case) -> list:
     if c.site.rows[1]:
-        raise NotImplementedError('no gradient rule for Embedding with a weight that differs from node to node')
+        raise NotImplementedError(
+            'no gradient rule for Embedding with a weight that differs from node to node'
+        )
     rows, columns = c.site.shapes[1]
-    return [None, c.emit.over_rows('_rg_embedding_grad', c.inputs[0], c.ograds[0], input_dim=str(rows),
-                                   output_dim=str(columns), sparse_grad=text(c.attrs, 'sparse_grad', 'False'),
-                                   dtype=text(c.attrs, 'dtype', 'float32'))]
+    return [
+        None,
+        c.emit.over_rows(
+            '_rg_embedding_grad',
+            c.inputs[0],
+            c.ograds[0],
+            input_dim=str(rows),
+            output_dim=str(columns),
+            sparse_grad=text(c.attrs, 'sparse_grad', 'False'),
+            dtype=text(c.attrs, 'dtype', 'float32'),
+        ),
+    ]
 
 
 def _bounded(c, indices, extent):
@@ -109,7 +144,9 @@ def _bounded(c, indices, extent):
 def _take(c: Case) -> list:
     table = tuple(c.site.shapes[0])
     if c.site.rows[0] or as_axis(integer(c.attrs, 'axis', 0), len(table)) != 0:
-        raise NotImplementedError('no gradient rule for take but along axis 0 of a table that all nodes share')
+        raise NotImplementedError(
+            'no gradient rule for take but along axis 0 of a table that all nodes share'
+        )
     if not c.wanted[0]:
         return [None, None]
     g, indices, columns = c.ograds[0], _bounded(c, c.inputs[1], table[0]), size(table[1:])
@@ -127,7 +164,7 @@ def _pick(c: Case) -> list:
     if integer(c.attrs, 'axis', -1) is None:
         raise NotImplementedError('no gradient rule for pick without an axis')
     axis = as_axis(integer(c.attrs, 'axis', -1), len(shape))
-    rest = shape[:axis] + shape[axis + 1:]
+    rest = shape[:axis] + shape[axis + 1 :]
     x, indices = c.inputs
     indices = c.reshape(_bounded(c, indices, shape[axis]), rest or (1,))
     chosen = c.row('one_hot', indices, depth=shape[axis])
@@ -136,22 +173,26 @@ def _pick(c: Case) -> list:
         chosen = c.row('transpose', chosen, axes=tuple(order[:axis] + [len(shape) - 1] + order[axis:]))
     chosen = c.reshape(chosen, shape)
     # `where` and not a product: one_hot has a type of its own
-    g = c.row('broadcast_like', c.reshape(c.ograds[0], shape[:axis] + (1,) + shape[axis + 1:]), chosen)
+    g = c.row('broadcast_like', c.reshape(c.ograds[0], shape[:axis] + (1,) + shape[axis + 1 :]), chosen)
     return [c.reduce(0, c.row('where', chosen, g, c.row('zeros_like', g))), None]
 
 
-# -- soft maxima ----------------------------------------------------------------------------------------------------------
+# -- soft maxima ---------------------------------------------------------------------------------------------
 
-def _soft(formula) -> Callable[[Case], list]:
-    def rule(c):
+
+def _soft(formula: Callable[..., Any]) -> Callable[[Case], list]:
+    def rule(c: Case) -> list:
         if text(c.attrs, 'dtype', 'None') != 'None':
-            raise NotImplementedError('no gradient rule for %s with a dtype' % c.site.op)
+            raise NotImplementedError(f'no gradient rule for {c.site.op} with a dtype')
         axis = integer(c.attrs, 'axis', -1)
         value = formula(c, c.ograds[0], c.outputs[0], lambda v: c.row('sum', v, axis=axis, keepdims=True))
-        temperature = number(c.attrs, 'temperature', 1.0) if text(c.attrs, 'temperature', 'None') != 'None' else 1.0
+        temperature = (
+            number(c.attrs, 'temperature', 1.0) if text(c.attrs, 'temperature', 'None') != 'None' else 1.0
+        )
         if temperature != 1:
             value = c.row('_div_scalar', value, scalar=temperature)
         return [c.reduce(0, value)] + [None] * (len(c.inputs) - 1)
+
     return rule
 
 
@@ -169,22 +210,25 @@ def _log_softmax(c, g, y, total):
     return c.row('elemwise_sub', g, c.row('broadcast_mul', c.row('exp', y), total(g)))
 
 
-# -- normalisations -------------------------------------------------------------------------------------------------------
+# -- normalisations ------------------------------------------------------------------------------------------
 
-def _along(c: Case, index: int, axis: int):
+
+def _along(c: Case, index: int, axis: int) -> Value:
     """A parameter that lies along one axis of the data, shaped so that it broadcasts."""
     rank = len(c.site.shapes[0])
     return c.reshape(c.inputs[index], (1,) * axis + (c.site.shapes[0][axis],) + (1,) * (rank - axis - 1))
 
 
-def _parameter(c: Case, index: int, axis: int, value):
+def _parameter(c: Case, index: int, axis: int, value: Value) -> Value:
     """The gradient of such a parameter: a sum over all other axes."""
     rank = len(c.site.shapes[0])
     if axis == rank - 1:
         return c.reduce(index, value)
     others = tuple(i for i in range(1, rank) if i != axis)
     if others:
-        value = c.reshape(c.row('sum', value, axis=others, keepdims=True), (c.site.shapes[0][0], c.site.shapes[0][axis]))
+        value = c.reshape(
+            c.row('sum', value, axis=others, keepdims=True), (c.site.shapes[0][0], c.site.shapes[0][axis])
+        )
     return c.reduce(index, value)
 
 
@@ -218,7 +262,11 @@ def _layer_norm(c: Case) -> list:
 def _batch_norm(c: Case) -> list:
     if not flag(c.attrs, 'use_global_stats'):
         raise NotImplementedError('no gradient rule for BatchNorm with the statistics of the batch')
-    g, axis, fixed = c.ograds[0], as_axis(integer(c.attrs, 'axis', 1), len(c.site.shapes[0])), flag(c.attrs, 'fix_gamma', True)
+    g, axis, fixed = (
+        c.ograds[0],
+        as_axis(integer(c.attrs, 'axis', 1), len(c.site.shapes[0])),
+        flag(c.attrs, 'fix_gamma', True),
+    )
     inverse = c.row('rsqrt', c.row('_plus_scalar', _along(c, 4, axis), scalar=number(c.attrs, 'eps', 1e-3)))
     result = [None] * 5
     if c.wanted[0]:
@@ -252,7 +300,9 @@ RULES: Dict[str, Callable[[Case], list]] = {
     'Embedding': _embedding,
     'take': _take,
     'pick': _pick,
-    'softmax': _soft(_softmax), 'softmin': _soft(_softmin), 'log_softmax': _soft(_log_softmax),
+    'softmax': _soft(_softmax),
+    'softmin': _soft(_softmin),
+    'log_softmax': _soft(_log_softmax),
     'LayerNorm': _layer_norm,
     'BatchNorm': _batch_norm,
     'L2Normalization': _l2_normalization,

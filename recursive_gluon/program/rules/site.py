@@ -1,10 +1,11 @@
 """One operator as used at one node of a body, and the reading of its attributes.
 
-Attributes are strings, as in Symbol JSON, and the same value has several spellings there ('(1, 2)', '[1,2]', '1', 'None',
-'True', '1'); the functions here are the only place that knows them.
+Attributes are strings, as in Symbol JSON, and the same value has several spellings there ('(1, 2)', '[1,2]',
+'1', 'None', 'True', '1'); the functions here are the only place that knows them.
 """
+
 from dataclasses import dataclass
-from typing import Mapping, Optional, Tuple
+from typing import Any, Mapping, Optional, Tuple
 
 __all__ = ['Site', 'Shape', 'flag', 'integer', 'number', 'text', 'numbers', 'as_axis', 'as_axes', 'size']
 
@@ -28,6 +29,7 @@ class Site:
     out_shapes : tuple of tuple of int
         Per-frame shapes of all visible outputs.
     """
+
     op: str
     attrs: Mapping[str, str]
     shapes: tuple
@@ -50,13 +52,13 @@ def number(attrs: Mapping[str, str], name: str, default: float = 0.0) -> float:
     return float(text(attrs, name, str(default)))
 
 
-def integer(attrs: Mapping[str, str], name: str, default: Optional[int] = None) -> Optional[int]:
+def integer(attrs: Mapping[str, str], name: str, default: Optional[int] = None) -> Any:
     """A whole-number attribute, or None. A tuple of one number counts as that number."""
     values = numbers(attrs, name, None if default is None else (default,))
     return values[0] if values else None
 
 
-def numbers(attrs: Mapping[str, str], name: str, default: Optional[tuple] = None) -> Optional[tuple]:
+def numbers(attrs: Mapping[str, str], name: str, default: Optional[tuple] = None) -> Any:
     """A shape-like attribute: a tuple whose entries are int or None, or None for 'None'."""
     if name not in attrs:
         return default
