@@ -34,8 +34,8 @@ def rowwise(site: Site) -> Union[Batch, str]:
     for i, (shape, row) in enumerate(zip(site.shapes, site.rows)):
         if row and (not shape or shape[0] != 1):
             return (
-                f'input {i} of {site.op} has shape {tuple(shape)} for one node: rows can be stacked only along '
-                f'a leading axis of 1'
+                f'input {i} of {site.op} has shape {tuple(shape)} for one node: rows can be stacked only '
+                f'along a leading axis of 1'
             )
     try:
         batch = rule(site)
