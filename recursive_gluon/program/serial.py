@@ -1,18 +1,20 @@
 """A Program as JSON, and back: compact, the same for the same Program, exact.
 
-The text is one object: ``version`` (of the form, :data:`~recursive_gluon.program.ir.VERSION`), ``content``, and
-``checksum``, the CRC-32 of the content in its canonical spelling, so that JSON laid out anew by another tool still
-reads while a lost character does not. Each record is written field by field as its dataclass declares it, fields at
-their default left out. The blocks of a function are a list in which arms point forward, and answers are JSON's
-``true`` and ``false`` or numbers, because as keys of an object both would turn into strings.
+The text is one object: ``version`` (of the form, :data:`~recursive_gluon.program.ir.VERSION`), ``content``,
+and ``checksum``, the CRC-32 of the content in its canonical spelling, so that JSON laid out anew by another
+tool still reads while a lost character does not. Each record is written field by field as its dataclass
+declares it, fields at their default left out. The blocks of a function are a list in which arms point
+forward, and answers are JSON's ``true`` and ``false`` or numbers, because as keys of an object both would
+turn into strings.
 """
+
 from __future__ import annotations
 
 import json
 import zlib
 from dataclasses import MISSING, fields
 from functools import lru_cache
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple, Type
+from typing import Any, Callable, Mapping, NamedTuple
 
 import numpy as np
 
@@ -24,8 +26,10 @@ from .ir import Block, Branch, Function, Param, Program
 
 __all__ = ["to_json", "from_json", "load"]
 
-_NODES: Dict[str, type] = {c.__name__: c for c in (ir.Op, ir.Field, ir.Integer, ir.Random, ir.Invoke, ir.ForEach)}
-_ENDS: Dict[str, type] = {c.__name__: c for c in (ir.Return, ir.Raise, ir.Branch)}
+_NODES: dict[str, type] = {
+    c.__name__: c for c in (ir.Op, ir.Field, ir.Integer, ir.Random, ir.Invoke, ir.ForEach)
+}
+_ENDS: dict[str, type] = {c.__name__: c for c in (ir.Return, ir.Raise, ir.Branch)}
 
 
 class _Malformed(Exception):
@@ -52,8 +56,10 @@ def to_json(program: Program) -> str:
     try:
         content = _dump(_write_program(program))
     except _Malformed as error:
-        raise ProgramFormatError(f"this Program cannot be written: {error}; build its nodes from the types that "
-                                 "recursive_gluon.program declares (verify() finds such mistakes)") from None
+        raise ProgramFormatError(
+            f"this Program cannot be written: {error}; build its nodes from the types that "
+            "recursive_gluon.program declares (verify() finds such mistakes)"
+        ) from None
     return f'{{"checksum":{_checksum(content)},"content":{content},"version":{ir.VERSION}}}'
 
 
@@ -81,34 +87,46 @@ def from_json(text: str) -> Program:
     if isinstance(version, bool) or not isinstance(version, int):
         raise _not_a_program(text, f"its version is {version!r}, not a number")
     if version != ir.VERSION:
-        age, advice = (("a newer", "upgrade recursive_gluon") if version > ir.VERSION else
-                       ("an older", "install the recursive_gluon that wrote it"))
-        raise ProgramVersionError(f"the Program has version {version}, written by {age} recursive_gluon; this one "
-                                  f"reads version {ir.VERSION}: {advice}, or export the net again with this one")
+        age, advice = (
+            ("a newer", "upgrade recursive_gluon")
+            if version > ir.VERSION
+            else ("an older", "install the recursive_gluon that wrote it")
+        )
+        raise ProgramVersionError(
+            f"the Program has version {version}, written by {age} recursive_gluon; this one "
+            f"reads version {ir.VERSION}: {advice}, or export the net again with this one"
+        )
     try:
         found = _checksum(_dump(content))
         if checksum != found:
-            raise ProgramFormatError(f"the Program was altered after it was written: its checksum is {checksum!r}, "
-                                     f"that of its content {found}; export the net again, or fetch the file again")
+            raise ProgramFormatError(
+                f"the Program was altered after it was written: its checksum is {checksum!r}, "
+                f"that of its content {found}; export the net again, or fetch the file again"
+            )
         return _read_program(content)
     except _Malformed as error:
-        raise ProgramFormatError(f"not a Program of version {ir.VERSION}: {error}; write Programs with to_json(), and "
-                                 "export the net again") from None
+        raise ProgramFormatError(
+            f"not a Program of version {ir.VERSION}: {error}; write Programs with to_json(), and "
+            "export the net again"
+        ) from None
     except RecursionError:
-        raise ProgramFormatError("an expression in the Program is nested too deeply to read; export the net again "
-                                 "with simpler arithmetic on its integers") from None
+        raise ProgramFormatError(
+            "an expression in the Program is nested too deeply to read; export the net again "
+            "with simpler arithmetic on its integers"
+        ) from None
 
 
 @lru_cache(maxsize=16)
 def load(text: str) -> Program:
-    """:func:`from_json`, with the last few Programs kept: the same text gives the same object, so do not alter it."""
+    """:func:`from_json` that keeps the last few Programs: one text, one object, not to be altered."""
     return from_json(text)
 
 
-def _parse(text: str) -> Dict[str, Any]:
+def _parse(text: str) -> dict[str, Any]:
     if not isinstance(text, str):
-        raise ProgramFormatError(f"expected the JSON text of a Program, got {type(text).__name__}; read the file as "
-                                 "text first")
+        raise ProgramFormatError(
+            f"expected the JSON text of a Program, got {type(text).__name__}; read the file as text first"
+        )
     try:
         data = json.loads(text)
     except RecursionError:
@@ -122,10 +140,14 @@ def _parse(text: str) -> Dict[str, Any]:
 
 def _not_a_program(text: str, why: str) -> ProgramFormatError:
     if text.startswith('{"checksum":'):
-        return ProgramFormatError(f"the text of a Program is cut short or damaged ({len(text)} characters; {why}): "
-                                  "export the net again, or fetch the file again")
-    return ProgramFormatError(f"not the text of a Program ({why}): it begins with {text[:40]!r}; give what to_json() "
-                              "or export() wrote")
+        return ProgramFormatError(
+            f"the text of a Program is cut short or damaged ({len(text)} characters; {why}): "
+            "export the net again, or fetch the file again"
+        )
+    return ProgramFormatError(
+        f"not the text of a Program ({why}): it begins with {text[:40]!r}; give what to_json() "
+        "or export() wrote"
+    )
 
 
 def _plain(value: Any) -> Any:
@@ -144,6 +166,7 @@ def _checksum(content: str) -> int:
 
 
 # -- values of fields: each function takes what memory or JSON holds, and gives the same value in plain types
+
 
 def _string(value: Any) -> str:
     if not isinstance(value, str):
@@ -167,15 +190,15 @@ def _answer(value: Any) -> Any:
     return _flag(value) if isinstance(value, (bool, np.bool_)) else _whole(value)
 
 
-def _strings(value: Any) -> Tuple[str, ...]:
+def _strings(value: Any) -> tuple[str, ...]:
     return tuple(_string(x) for x in _sequence(value))
 
 
-def _shape(value: Any) -> Optional[Tuple[int, ...]]:
+def _shape(value: Any) -> tuple[int, ...] | None:
     return None if value is None else tuple(_whole(x) for x in _sequence(value))
 
 
-def _attributes(value: Any) -> Dict[str, str]:
+def _attributes(value: Any) -> dict[str, str]:
     if not isinstance(value, Mapping):
         raise _Malformed(f"expected attributes, got {value!r}")
     return {_string(k): _string(v) for k, v in value.items()}
@@ -212,25 +235,31 @@ _SHAPE = _Codec(_shape, _shape)
 _FLAG = _Codec(_flag, _flag)
 _ATTRS = _Codec(_attributes, _attributes)
 _EXPR = _Codec(_write_expr, _read_expr)
-_EXPRS = _Codec(lambda v: [_write_expr(x) for x in _sequence(v)],
-                lambda v: tuple(_read_expr(x) for x in _sequence(v)))
-_TEST = _Codec(lambda v: v if isinstance(v, str) else _write_expr(v),
-               lambda v: v if isinstance(v, str) else _read_expr(v))
+_EXPRS = _Codec(
+    lambda v: [_write_expr(x) for x in _sequence(v)], lambda v: tuple(_read_expr(x) for x in _sequence(v))
+)
+_TEST = _Codec(
+    lambda v: v if isinstance(v, str) else _write_expr(v),
+    lambda v: v if isinstance(v, str) else _read_expr(v),
+)
 
 #: A field's name says how it is written, the same in every record; a field of a new name needs a line here.
-_CODECS: Dict[str, _Codec] = {
+_CODECS: dict[str, _Codec] = {
     **dict.fromkeys(("op", "where", "name", "kind", "message", "function", "dtype"), _TEXT),
     **dict.fromkeys(("inputs", "outputs", "args", "captures", "carries", "values"), _NAMES),
     **dict.fromkeys(("stream", "num_ints", "num_outputs"), _NUMBER),
     **dict.fromkeys(("state", "sparse_grad"), _FLAG),
     **dict.fromkeys(("node", "value"), _EXPR),
-    "ints": _EXPRS, "test": _TEST, "shape": _SHAPE, "attrs": _ATTRS,
+    "ints": _EXPRS,
+    "test": _TEST,
+    "shape": _SHAPE,
+    "attrs": _ATTRS,
 }
 #: Fields that are not values but further records, written by the functions below
 _NESTED = {"arms", "body"}
 
 
-def _fields_of(record: type) -> Dict[str, Tuple[_Codec, Callable[[], Any]]]:
+def _fields_of(record: type) -> dict[str, tuple[_Codec, Callable[[], Any]]]:
     """Per field its codec, and a function that gives its default, or MISSING where there is none."""
     found = {}
     for f in fields(record):
@@ -243,10 +272,10 @@ def _fields_of(record: type) -> Dict[str, Tuple[_Codec, Callable[[], Any]]]:
 _FIELDS = {record: _fields_of(record) for record in (*_NODES.values(), *_ENDS.values(), Function, Param)}
 
 
-def _write(record: Any) -> Dict[str, Any]:
+def _write(record: Any) -> dict[str, Any]:
     if type(record) not in _FIELDS:
         raise _Malformed(f"expected one of {', '.join(sorted(c.__name__ for c in _FIELDS))}, got {record!r}")
-    data: Dict[str, Any] = {}
+    data: dict[str, Any] = {}
     for name, (codec, default) in _FIELDS[type(record)].items():
         value = codec.write(getattr(record, name))
         if value != default():
@@ -254,7 +283,7 @@ def _write(record: Any) -> Dict[str, Any]:
     return data
 
 
-def _read(record: Type[Any], data: Any, **nested: Any) -> Any:
+def _read(record: type[Any], data: Any, **nested: Any) -> Any:
     values = dict(nested)
     for name, (codec, default) in _FIELDS[record].items():
         if name in data:
@@ -266,19 +295,19 @@ def _read(record: Type[Any], data: Any, **nested: Any) -> Any:
     return record(**values)
 
 
-def _object(data: Any, what: str) -> Dict[str, Any]:
+def _object(data: Any, what: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise _Malformed(f"expected {what}, got {data!r}")
     return dict(data)
 
 
-def _take(data: Dict[str, Any], name: str, what: str) -> Any:
+def _take(data: dict[str, Any], name: str, what: str) -> Any:
     if name not in data:
         raise _Malformed(f"{what} lacks {name!r}")
     return data.pop(name)
 
 
-def _kind(data: Dict[str, Any], kinds: Mapping[str, type], what: str) -> type:
+def _kind(data: dict[str, Any], kinds: Mapping[str, type], what: str) -> type:
     name = _take(data, "is", what)
     if not isinstance(name, str) or name not in kinds:
         raise _Malformed(f"unknown {what} kind {name!r}, expected one of {', '.join(sorted(kinds))}")
@@ -287,7 +316,8 @@ def _kind(data: Dict[str, Any], kinds: Mapping[str, type], what: str) -> type:
 
 # -- the records
 
-def _write_program(program: Program) -> Dict[str, Any]:
+
+def _write_program(program: Program) -> dict[str, Any]:
     return {
         "root": _string(program.root),
         "num_outputs": _whole(program.num_outputs),
@@ -302,7 +332,10 @@ def _read_program(content: Any) -> Program:
     program = Program(
         {name: _placed(f"function {name!r}", _read_function, data) for name, data in functions.items()},
         _string(_take(content, "root", "the Program")),
-        tuple(_read(Param, _object(p, "a parameter")) for p in _sequence(_take(content, "params", "the Program"))),
+        tuple(
+            _read(Param, _object(p, "a parameter"))
+            for p in _sequence(_take(content, "params", "the Program"))
+        ),
         _whole(_take(content, "num_outputs", "the Program")),
     )
     if content:
@@ -310,15 +343,15 @@ def _read_program(content: Any) -> Program:
     return program
 
 
-def _placed(place: str, read: Callable[[Any], Any], data: Any) -> Any:
-    """``read(data)``; an error says where."""
+def _placed(place: str, read: Callable[..., Any], *args: Any) -> Any:
+    """``read(*args)``; an error says where."""
     try:
-        return read(data)
+        return read(*args)
     except _Malformed as error:
         raise _Malformed(f"{place}: {error}") from None
 
 
-def _write_function(function: Function) -> Dict[str, Any]:
+def _write_function(function: Function) -> dict[str, Any]:
     data = _write(function)
     queue, blocks = [function.body], []  # a list, not nested objects: json uses the stack for those
     for block in queue:  # which grows on the way
@@ -337,22 +370,22 @@ def _read_function(data: Any) -> Function:
     waiting = list(_sequence(_take(data, "blocks", "the function")))
     if not waiting:
         raise _Malformed("the function has no blocks")
-    read: List[Optional[Block]] = [None] * len(waiting)
+    read: list[Block | None] = [None] * len(waiting)
     for k in reversed(range(len(waiting))):  # arms point forward, so that what they point to is there
-        read[k] = _placed(f"block {k}", lambda block, k=k: _read_block(block, k, read), waiting[k])
+        read[k] = _placed(f"block {k}", _read_block, waiting[k], k, read)
     body, *rest = read
     if any(block is not None for block in rest):
         raise _Malformed("a block is no arm of another")
     return _read(Function, data, body=body)
 
 
-def _read_block(data: Any, number: int, read: List[Optional[Block]]) -> Block:
+def _read_block(data: Any, number: int, read: list[Block | None]) -> Block:
     data = _object(data, "a block")
     nodes = []
     for k, node in enumerate(_sequence(_take(data, "nodes", "the block"))):
         node = _object(node, "a node")
-        kind = _placed(f"node {k}", lambda n: _kind(n, _NODES, "node"), node)
-        nodes.append(_placed(f"node {k}", lambda n, kind=kind: _read(kind, n), node))
+        kind = _placed(f"node {k}", _kind, node, _NODES, "node")
+        nodes.append(_placed(f"node {k}", _read, kind, node))
     end = _object(_take(data, "end", "the block"), "the end of a block")
     kind = _kind(end, _ENDS, "end")
     if data:
@@ -363,15 +396,17 @@ def _read_block(data: Any, number: int, read: List[Optional[Block]]) -> Block:
     return Block(tuple(nodes), _read(kind, end))
 
 
-def _read_arms(data: Any, number: int, read: List[Optional[Block]]) -> Dict[Any, Block]:
-    arms: Dict[Any, Block] = {}
+def _read_arms(data: Any, number: int, read: list[Block | None]) -> dict[Any, Block]:
+    arms: dict[Any, Block] = {}
     for pair in _sequence(data):
         if len(_sequence(pair)) != 2:
             raise _Malformed(f"expected an answer and the number of a block, got {pair!r}")
         answer, target = _answer(pair[0]), _whole(pair[1])
         block = read[target] if number < target < len(read) else None
         if block is None or answer in arms:
-            raise _Malformed(f"the arm {answer!r} of the Branch points to block {target}, which is not a block of its "
-                             "own behind it, or the answer occurs twice")
+            raise _Malformed(
+                f"the arm {answer!r} of the Branch points to block {target}, which is not a block of its "
+                "own behind it, or the answer occurs twice"
+            )
         arms[answer], read[target] = block, None
     return arms

@@ -1,7 +1,7 @@
 """A Program as text: readable, stable from run to run, made for `diff`."""
 from __future__ import annotations
 
-from typing import List, Mapping
+from typing import Any, Mapping
 
 from .ir import Block, Branch, Field, ForEach, Integer, Invoke, Op, Program, Raise, Random, Return
 
@@ -20,14 +20,15 @@ def to_text(program: Program) -> str:
         ints = [f"i{k}" for k in range(f.num_ints)]
         lines += ["", f"function {f.name}({', '.join(['node', *ints, *f.args])}) -> {f.num_outputs}:"]
         _block(f.body, 1, lines)
-    return "\n".join(lines) + "\n"
+    # A message or an attribute of the user's may break lines; a line of the text is one node all the same.
+    return "\n".join(line.replace("\n", "\\n") for line in lines) + "\n"
 
 
-def _attrs(attrs: Mapping[str, str]) -> List[str]:
+def _attrs(attrs: Mapping[str, str]) -> list[str]:
     return [f"{k}={attrs[k]}" for k in sorted(attrs)]
 
 
-def _call(node) -> str:
+def _call(node: Any) -> str:
     ints = [str(i) for i in node.ints]
     if isinstance(node, Invoke):
         return f"invoke {node.function}({', '.join([str(node.node), *ints, *node.args])})"
@@ -36,7 +37,7 @@ def _call(node) -> str:
     return f"for each child of {node.node}: {node.function}({', '.join(inside)}){carries}"
 
 
-def node_text(node) -> str:
+def node_text(node: Any) -> str:
     """One node as a line of text."""
     if isinstance(node, Op):
         right = f"{node.op}({', '.join([*node.inputs, *_attrs(node.attrs)])})"
@@ -54,21 +55,21 @@ def node_text(node) -> str:
     return f"{', '.join(node.outputs)} = {right}"
 
 
-def end_text(end) -> str:
+def end_text(end: Any) -> str:
     """The end of a path as a line of text."""
     if isinstance(end, Return):
         return f"return {', '.join(end.values)}".rstrip()
-    message = end.message.replace("\n", "\\n")  # a line is a line, whatever the user's message is
-    return f"raise {end.kind}: {message}".rstrip()
+    return f"raise {end.kind}: {end.message}".rstrip()
 
 
-def _block(block: Block, depth: int, lines: List[str]) -> None:
+def _block(block: Block, depth: int, lines: list[str]) -> None:
     pad = "  " * depth
     lines.extend(pad + node_text(n) for n in block.nodes)
     end = block.end
     if isinstance(end, (Return, Raise)):
         lines.append(pad + end_text(end))
     elif isinstance(end, Branch):
-        for answer in sorted(end.arms, key=lambda a: -a if isinstance(a, bool) else a):  # True, then False; 0, 1, ...
+        # True, then False; or 0, 1, ...
+        for answer in sorted(end.arms, key=lambda a: -a if isinstance(a, bool) else a):
             lines.append(f"{pad}if {end.test} is {answer}:")
             _block(end.arms[answer], depth + 1, lines)
