@@ -115,7 +115,8 @@ class _Inference:
         elif isinstance(node, Integer):
             self._know(function, node.outputs[0], (1,), "float32")
         elif isinstance(node, Random):
-            self._know(function, node.outputs[0], node.shape, node.attrs.get("dtype", "float32"))
+            like = self._dtype(function, node.attrs["like"]) if "like" in node.attrs else "float32"
+            self._know(function, node.outputs[0], node.shape, node.attrs.get("dtype", like))
         else:
             for value, known in zip(node.outputs, self.outputs[node.function]):
                 if known is not None:

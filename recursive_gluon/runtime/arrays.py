@@ -1,0 +1,116 @@
+"""Small things on NDArrays that the executors share: calling an operator by name, gathering, growing buffers."""
+from __future__ import annotations
+
+from typing import Mapping, Sequence
+
+import numpy as np
+
+from .._compat import mx
+
+__all__ = ["call", "gather_sum", "grown", "upload", "embedding_grad", "add_grads", "assign"]
+
+
+def call(op: str, inputs: Sequence, attrs: Mapping[str, str]):
+    """One MXNet operator by its name, at once."""
+    if op == "_rg_embedding_grad":
+        return embedding_grad(*inputs, attrs)
+    if op == "_rg_spread":
+        raise ValueError("_rg_spread is done by the executor")
+    function = getattr(mx.nd, op, None) if not op.startswith("_") else getattr(mx.nd._internal, op, None)
+    if function is None:
+        function = getattr(mx.nd.op, op, None) or getattr(mx.nd._internal, op)
+    kwargs = {k: v for k, v in attrs.items() if k != "num_args"}
+    return function(*inputs, **kwargs)
+
+
+def upload(values: np.ndarray, ctx, dtype=None):
+    """A host array on a device."""
+    return mx.nd.array(values, ctx=ctx, dtype=dtype or values.dtype)
+
+
+def gather_sum(buffer, index: np.ndarray, counts: np.ndarray, ctx):
+    """For each i the sum of ``counts[i]`` rows of `buffer`; row 0 of the buffer is zero.
+
+    Rounds of adding neighbours: about two passes over the rows whatever the counts are, in an order that depends on
+    the counts alone.
+    """
+    while True:
+        most = int(counts.max()) if len(counts) else 0
+        start = np.cumsum(counts) - counts
+        if most <= 1:
+            rows = np.zeros(len(counts), np.int64)
+            rows[counts == 1] = index[start[counts == 1]]
+            return mx.nd.take(buffer, upload(rows, ctx, "int32"), mode="clip")
+        if most * len(counts) <= 2 * len(index) + 64:
+            table = np.zeros((len(counts), most), np.int64)
+            owner = np.repeat(np.arange(len(counts)), counts)
+            table[owner, np.arange(len(index)) - start[owner]] = index
+            rows = mx.nd.take(buffer, upload(table.ravel(), ctx, "int32"), mode="clip")
+            return rows.reshape((len(counts), most, -1)).sum(axis=1).reshape((len(counts), *buffer.shape[1:]))
+        half = (counts + 1) // 2
+        half_start = np.cumsum(half) - half
+        owner = np.repeat(np.arange(len(counts)), half)
+        at = start[owner] + 2 * (np.arange(int(half.sum())) - half_start[owner])
+        paired = at + 1 < (start + counts)[owner]
+        left = np.concatenate([[0], index[at]])
+        right = np.concatenate([[0], np.where(paired, index[np.minimum(at + 1, len(index) - 1)], 0)])
+        buffer = (mx.nd.take(buffer, upload(left, ctx, "int32"), mode="clip")
+                  + mx.nd.take(buffer, upload(right, ctx, "int32"), mode="clip"))
+        index, counts = np.arange(1, len(at) + 1), half
+
+
+def grown(buffer, rows: int, shape, dtype, ctx):
+    """`buffer` with at least `rows` rows (new ones are zero); None is an empty buffer."""
+    if buffer is not None and buffer.shape[0] >= rows:
+        return buffer
+    size = rows if buffer is None else max(rows, 2 * buffer.shape[0])
+    new = mx.nd.zeros((size, *shape), ctx=ctx, dtype=dtype)
+    if buffer is not None:
+        new[:buffer.shape[0]] = buffer
+    return new
+
+
+def embedding_grad(indices, ograd, attrs: Mapping[str, str]):
+    """The gradient of an embedding table, dense or row_sparse, by MXNet's own operator."""
+    rows, columns = int(attrs["input_dim"]), int(attrs["output_dim"])
+    sparse = attrs.get("sparse_grad", "False") in ("True", "1")
+    if sparse:
+        # The kernel needs the table's shape only: an empty row_sparse array has it and holds no table.
+        indices = indices.clip(0, rows - 1).reshape((-1,))
+        unique, inverse = np.unique(indices.asnumpy().astype(np.int64), return_inverse=True)
+        small = call("_rg_embedding_grad", [upload(inverse, ograd.context, "int32"), ograd],
+                     {"input_dim": str(len(unique)), "output_dim": str(columns)})
+        return mx.nd.sparse.row_sparse_array((small, upload(unique, ograd.context, "int64")), shape=(rows, columns),
+                                             ctx=ograd.context, dtype=ograd.dtype)
+    table = mx.nd.zeros((rows, columns), ctx=ograd.context, dtype=ograd.dtype)
+    table.attach_grad()
+    with mx.autograd.record():
+        out = mx.nd.Embedding(indices, table, input_dim=rows, output_dim=columns, dtype=np.dtype(ograd.dtype).name)
+    out.backward(ograd.reshape(out.shape))
+    return table.grad
+
+
+def add_grads(a, b):
+    """The sum of two gradients, of which each may be None or row_sparse."""
+    if a is None or b is None:
+        return b if a is None else a
+    if a.stype == b.stype == "row_sparse":
+        return mx.nd.sparse.add(a, b)
+    return a.tostype("default") + b.tostype("default")
+
+
+def assign(target, req: str, value) -> None:
+    """Put a gradient or an output where MXNet wants it: written, added, or not at all."""
+    if req == "null":
+        return
+    if value is None:
+        if req != "add":
+            target[:] = 0
+        return
+    if target.stype == "row_sparse" and value.stype != "row_sparse":
+        value = value.tostype("row_sparse")
+    elif target.stype == "default" and value.stype != "default":
+        value = value.tostype("default")
+    if req == "add":
+        value = add_grads(target, value)
+    value.copyto(target)

@@ -1,0 +1,294 @@
+"""The *mxnet* executor, backward: the batches in reverse, each giving the gradients of what it read.
+
+A row of a port was read by certain rows of certain slots; its gradient is the sum of what those rows gave back.
+Whoever computes the gradient of a slot writes to a buffer of its own, whoever needs the gradient of a port's row
+pulls from there: nothing is scattered, and the order of every sum is fixed by the plan.
+"""
+from __future__ import annotations
+
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from .._compat import mx
+from ..program.rules.site import number
+from ..schedule.plan import Batch
+from ..schedule.recipe import FRAME, SPREAD, Port
+from .arrays import add_grads, call, gather_sum, upload
+from .executor import Gradients
+
+__all__ = ["backward"]
+
+
+class _Pull:
+    """The gradient of one port: a buffer of what readers give, and for each row of the port who they are."""
+
+    def __init__(self, shape, dtype: str, rows: int, ctx):
+        self.shape, self.dtype, self.rows, self.ctx = shape, dtype, rows, ctx
+        self.size = 1  # row 0 of the buffer is zero
+        self._read: List[np.ndarray] = []
+        self._given: List[np.ndarray] = []
+
+    def add_reader(self, read: np.ndarray, counts: Optional[np.ndarray]) -> int:
+        """A reader of rows `read` (several each where `counts`); returns where it writes."""
+        base = self.size
+        length = len(read) if counts is None else len(counts)
+        given = np.arange(base, base + length)
+        self._read.append(read)
+        self._given.append(given if counts is None else np.repeat(given, counts))
+        self.size += length
+        return base
+
+    def finish(self) -> None:
+        read = np.concatenate(self._read) if self._read else np.empty(0, np.int64)
+        given = np.concatenate(self._given) if self._given else np.empty(0, np.int64)
+        self.counts = np.bincount(read, minlength=self.rows)
+        self.single = not len(read) or self.counts.max() <= 1
+        self.buffer = mx.nd.zeros((self.size, *self.shape), ctx=self.ctx, dtype=self.dtype)
+        if self.single:
+            index = np.zeros(self.rows, np.int64)
+            index[read] = given
+            self.index = upload(index, self.ctx, "int32")
+        else:
+            self.given = given[np.argsort(read, kind="stable")]
+            self.start = np.concatenate([[0], np.cumsum(self.counts)])
+
+    def pull(self, a: int, b: int):
+        """The gradient of rows `a` to `b`."""
+        if self.single:
+            return mx.nd.take(self.buffer, self.index._slice(a, b), mode="clip")
+        return gather_sum(self.buffer, self.given[self.start[a]:self.start[b]], self.counts[a:b], self.ctx)
+
+
+def backward(run, ograds: Sequence[Any]) -> Gradients:
+    """Gradients of a finished :class:`~recursive_gluon.runtime.batched.BatchedRun`."""
+    return _Backward(run).run(ograds)
+
+
+class _Backward:
+    def __init__(self, run):
+        self.forward, self.plan, self.recipe, self.kernels, self.ctx = run, run.plan, run.recipe, run.kernels, run.ctx
+        self.shared_grads: Dict[Tuple[str, str], Any] = {}
+        self.kept: Dict[Tuple[int, str], Any] = {}
+        self.states: Dict[str, List[Tuple[Tuple[int, int, int], Any, float]]] = {}
+
+    def run(self, ograds: Sequence[Any]) -> Gradients:
+        self._connect(ograds)
+        for batch, saved in zip(reversed(self.plan.batches), reversed(self.forward.saved)):
+            self._batch(batch, saved)
+        self._over_rows()
+        return self._results()
+
+    # -- who reads what ---------------------------------------------------------------------------------------------
+    def _connect(self, ograds: Sequence[Any]) -> None:
+        plan, forward = self.plan, self.forward
+        self.pulls: Dict[Port, _Pull] = {}
+        for port, layout in plan.layout.items():
+            shape, dtype = self.recipe.port_type(port)
+            if dtype.startswith("float"):
+                rest = shape[1:] if shape[:1] == (1,) else shape
+                self.pulls[port] = _Pull(rest, dtype, plan.layout_size[layout], self.ctx)
+        self.base: Dict[Tuple[int, str], Tuple[Port, int]] = {}
+        root = self.recipe.program.root
+        outputs = []
+        for j, rows in enumerate(forward.output_rows):
+            port = self.recipe.port(("out", root, j))
+            if port in self.pulls and ograds[j] is not None:
+                outputs.append((port, self.pulls[port].add_reader(rows, None), len(rows), ograds[j]))
+        for segment, kernel in zip(self.recipe.segments, self.kernels):
+            for slot, rows in zip(segment.slots, plan.slot_rows[segment.id]):
+                if not plan.seg_size[segment.id] or not self._gives(segment, kernel, slot):
+                    continue
+                port = plan.slot_port(segment, slot) or ("field", slot.detail[0].name, None)
+                if port not in self.pulls:
+                    array = forward.call.fields[port[1]]
+                    self.pulls[port] = _Pull(array.shape[1:], slot.dtype, array.shape[0], self.ctx)
+                counts = None if rows.counts is None else rows.counts.view()
+                self.base[segment.id, slot.value] = (port, self.pulls[port].add_reader(rows.index.view(), counts))
+        for pull in self.pulls.values():
+            pull.finish()
+        for port, base, length, ograd in outputs:
+            self.pulls[port].buffer[base:base + length] = ograd
+
+    def _gives(self, segment, kernel, slot) -> bool:
+        if not slot.dtype.startswith("float") or slot.kind in ("integer", "random") or segment.mode == SPREAD:
+            return False
+        return slot.value in kernel.gradient.inputs if kernel.gradient is not None else True
+
+    # -- a batch --------------------------------------------------------------------------------------------------------
+    def _pull_of(self, batch: Batch, value: str) -> Tuple[_Pull, int, int]:
+        port = self.recipe.port(self.recipe.home[batch.segment.function, value])
+        start = batch.out_start[self.plan.layout[port]]
+        return self.pulls[port], start, start + batch.stop - batch.start
+
+    def _batch(self, batch: Batch, saved: Dict[str, Any]) -> None:
+        segment, kernel = batch.segment, self.kernels[batch.segment.id]
+        if segment.mode == SPREAD:
+            pull, a, b = self._pull_of(batch, segment.outputs[0])
+            total = pull.pull(a, b).sum(axis=0, keepdims=True)
+            self._add_shared(segment.function, segment.ops[0].inputs[0], total)
+        elif kernel.gradient is None:
+            self._by_autograd(batch, kernel, saved)
+        else:
+            self._by_table(batch, kernel, saved)
+
+    def _by_table(self, batch: Batch, kernel, saved: Dict[str, Any]) -> None:
+        segment, gradient = batch.segment, kernel.gradient
+        if not gradient.inputs and not gradient.kept_backward:
+            return
+        values = dict(saved)
+        shared = self.forward.shared_values[segment.function]
+        values.update((v, shared[v]) for v in segment.shared)
+        values.update(self._shared_ops(segment, gradient))
+        gathered = []
+        for value, name in gradient.ograds.items():
+            pull, a, b = self._pull_of(batch, value)
+            gathered.append(pull.single)
+            if pull.single:
+                values[f"{name}.port"], values[f"{name}.index"] = pull.buffer, pull.index._slice(a, b)
+            else:
+                values[name] = pull.pull(a, b)
+        graph = kernel.backward(tuple(gathered))
+        a, b = batch.start, batch.stop
+        outs = []
+        for value in gradient.inputs:
+            port, base = self.base[segment.id, value]
+            outs.append(self.pulls[port].buffer._slice(base + a, base + b))
+        for value in gradient.kept_backward:
+            outs.append(self._kept(segment.id, value, gradient)._slice(a, b))
+        graph(values, outs)
+
+    def _kept(self, s: int, value: str, gradient):
+        if (s, value) not in self.kept:
+            shape, dtype = gradient.types[value]
+            self.kept[s, value] = mx.nd.zeros((self.plan.seg_size[s], *shape[1:]), ctx=self.ctx, dtype=dtype)
+        return self.kept[s, value]
+
+    def _shared_ops(self, segment, gradient) -> Dict[str, Any]:
+        """What the gradient computes from parameters alone (a transposed weight), once per call."""
+        cache = self.__dict__.setdefault("_shared_cache", {})
+        if segment.id not in cache:
+            shared = dict(self.forward.shared_values[segment.function])
+            made = {}
+            for op in gradient.shared_ops:
+                made[op.outputs[0]] = shared[op.outputs[0]] = call(op.op, [shared[v] for v in op.inputs], op.attrs)
+            cache[segment.id] = made
+        return cache[segment.id]
+
+    # -- without a rule -------------------------------------------------------------------------------------------------
+    def _by_autograd(self, batch: Batch, kernel, saved: Dict[str, Any]) -> None:
+        """MXNet's own autograd, frame by frame; for what runs row-wise but has no rule, over the batch."""
+        segment = batch.segment
+        ograds = [self._pull_of(batch, v)[0].pull(*self._pull_of(batch, v)[1:]) for v in segment.outputs]
+        if segment.mode == FRAME:
+            for k, values in enumerate(saved["frames"]):
+                rows = [g[k:k + 1] for g in ograds]
+                self._tape(batch, values, rows, segment.ops, batch.start + k, 1)
+        else:
+            self._tape(batch, self._gathered(batch, kernel), ograds, segment.batch_ops, batch.start,
+                       batch.stop - batch.start)
+
+    def _gathered(self, batch: Batch, kernel) -> Dict[str, Any]:
+        values = self.forward.inputs_again(batch, kernel)
+        for slot, group in zip(batch.segment.slots, kernel.groups):
+            if slot.value not in values:
+                values[slot.value] = mx.nd.take(values[f"{slot.value}.port"], values[f"index.{group}"], mode="clip")
+        return values
+
+    def _tape(self, batch: Batch, values, ograds, ops, first: int, rows: int) -> None:
+        segment, program = batch.segment, self.recipe.program
+        slots = [s for s in segment.slots if (segment.id, s.value) in self.base]
+        states = {v for v in segment.shared if v.startswith("@") and program.by_name[v[1:]].state}
+        shared = [v for v in segment.shared if v not in states and str(np.dtype(values[v].dtype)).startswith("float")]
+        mine = {k: v for k, v in values.items() if isinstance(v, mx.nd.NDArray)}
+        for v in [*(s.value for s in slots), *shared]:
+            mine[v] = mine[v].detach().copy()
+            mine[v].attach_grad()
+        for v in states:
+            mine[v] = mx.nd.zeros_like(values[v])
+        with mx.autograd.record(train_mode=self.forward.call.train):
+            for op in ops:
+                out = call(op.op, [mine[v] for v in op.inputs], op.attrs)
+                mine.update(zip(op.outputs, [out] if isinstance(out, mx.nd.NDArray) else out))
+        outs = [mine[v] for v in segment.outputs]
+        mx.autograd.backward(outs, [g.reshape(o.shape) for g, o in zip(ograds, outs)])
+        for slot in slots:
+            port, base = self.base[segment.id, slot.value]
+            buffer = self.pulls[port].buffer
+            buffer[base + first:base + first + rows] = mine[slot.value].grad.reshape((rows, *buffer.shape[1:]))
+        for v in shared:
+            self._add_shared(segment.function, v, mine[v].grad)
+        for v in states:
+            momentum = next(number(op.attrs, "momentum", 0.9) for op in ops if v in op.inputs)
+            self.states.setdefault(v[1:], []).append((self._order(segment, first), mine[v], momentum))
+
+    def _order(self, segment, row: int) -> Tuple[int, int, int]:
+        """Where a frame stands in the order in which running statistics are updated: by node, then by call."""
+        frames = self.plan.frames
+        frame = int(frames.block_frames[segment.block].view()[self.plan.seg_entries[segment.id].view()[row]])
+        return int(frames.tables[segment.function].node.view()[frame]), frame, segment.id
+
+    # -- sums over all rows ------------------------------------------------------------------------------------------------
+    def _over_rows(self) -> None:
+        for segment, kernel in zip(self.recipe.segments, self.kernels):
+            gradient, size = kernel.gradient, self.plan.seg_size[segment.id]
+            if gradient is None or not gradient.shared or not size:
+                continue
+            values = dict(self.forward.shared_values[segment.function])
+            values.update(self._shared_ops(segment, gradient))
+            for v in gradient.kept_forward:
+                values[v] = self.forward.kept[segment.id, v]._slice(0, size)
+            for v in gradient.kept_backward:
+                values[v] = self._kept(segment.id, v, gradient)
+            for op in gradient.over_ops:
+                values[op.outputs[0]] = call(op.op, [values[v] for v in op.inputs], op.attrs)
+            for v, grad in gradient.shared.items():
+                self._add_shared(segment.function, v, values[grad])
+
+    def _add_shared(self, function: str, value: str, grad) -> None:
+        key = (function, value)
+        self.shared_grads[key] = add_grads(self.shared_grads.get(key), grad)
+
+    # -- results -------------------------------------------------------------------------------------------------------------
+    def _results(self) -> Gradients:
+        gradients = Gradients()
+        for function, ops in self.recipe.shared_ops.items():
+            self._through_shared(function, ops)
+        for (_, value), grad in self.shared_grads.items():
+            if value.startswith("@"):
+                gradients.params[value[1:]] = add_grads(gradients.params.get(value[1:]), grad)
+        for port, pull in self.pulls.items():
+            if port[0] == "field":
+                gradients.fields[port[1]] = pull.pull(0, pull.rows)
+        plan, n = self.plan, self.plan.frames.structure.num_trees
+        for j, port in enumerate(plan.root_ports):
+            first = int(plan.unit_row[plan.layout[port]].view()[j * n])
+            gradients.args.append(self.pulls[port].pull(first, first + n) if port in self.pulls else None)
+        for name, updates in self.states.items():
+            old = self.forward.call.params[name]
+            for _, delta, momentum in sorted(updates, key=lambda u: u[0]):
+                old = old * momentum + delta
+            gradients.states[name] = old
+        return gradients
+
+    def _through_shared(self, function: str, ops) -> None:
+        """From gradients of what was computed from parameters to gradients of the parameters: MXNet's autograd, once."""
+        heads = [(f, v) for f, v in self.shared_grads if f == function and not v.startswith("@")]
+        if not heads:
+            return
+        values = dict(self.forward.shared_values[function])
+        leaves = {v for op in ops for v in op.inputs if v.startswith("@")}
+        for v in leaves:
+            values[v] = values[v].detach()
+            values[v].attach_grad()
+        with mx.autograd.record():
+            for op in ops:
+                if op.inputs:
+                    out = call(op.op, [values[v] for v in op.inputs], op.attrs)
+                    values.update(zip(op.outputs, [out] if isinstance(out, mx.nd.NDArray) else out))
+        reached = [key for key in heads if any(key[1] in op.outputs and op.inputs for op in ops)]
+        if not leaves or not reached:
+            return
+        mx.autograd.backward([values[v] for _, v in reached], [self.shared_grads[key] for key in reached])
+        for v in leaves:
+            self._add_shared(function, v, values[v].grad)

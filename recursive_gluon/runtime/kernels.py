@@ -1,0 +1,125 @@
+"""A segment of a Recipe, forward and backward, as CachedOps that gather their own rows."""
+from __future__ import annotations
+
+from typing import Dict, List, Optional, Sequence, Tuple
+
+from .._compat import mx
+from ..program.ir import Op, Return
+from ..program.passes.autodiff import Gradient, differentiate
+from ..program.symbol import to_symbol
+from ..schedule.recipe import BATCH, FRAME, SPREAD, Recipe, Segment
+
+__all__ = ["Graph", "SegmentKernel", "compile_segments"]
+
+_GATHERED = ("value", "call", "last", "arg", "field")
+
+
+class Graph:
+    """Operators as a CachedOp with named inputs; operators that CachedOp refuses run one by one."""
+
+    def __init__(self, ops: Sequence[Op], outputs: Sequence[str]):
+        # An output that is also an input confuses CachedOp: make every output an operator's result.
+        made = {v for op in ops for v in op.outputs}
+        ops, renamed, seen = list(ops), [], set()
+        for v in outputs:
+            if v not in made or v in seen:
+                ops.append(Op("_copy", (v,), (f"{v}.out{len(renamed)}",), {}))
+                renamed.append(f"{v}.out{len(renamed)}")
+            else:
+                renamed.append(v)
+            seen.add(v)
+        symbol = to_symbol(ops, renamed)
+        self.inputs: List[str] = symbol.list_inputs()
+        self._op = mx.nd.CachedOp(symbol)
+
+    def __call__(self, values: Dict[str, object], out: Optional[list]) -> list:
+        result = self._op(*[values[name] for name in self.inputs], out=out)
+        return [result] if isinstance(result, mx.nd.NDArray) else result
+
+
+class SegmentKernel:
+    """What it takes to run a segment: its forward graph, its gradient, and what is kept in between.
+
+    ``extras`` are values beside the segment's outputs that the forward graph returns in training: those that the
+    gradient of the batch reads, and those that are kept for all rows.
+    """
+
+    def __init__(self, recipe: Recipe, segment: Segment, groups: List[str]):
+        self.segment, self.groups = segment, groups
+        self.gradient: Optional[Gradient] = None
+        self.reason = segment.reason
+        if recipe.train:
+            self._differentiate(recipe, segment)
+        gradient = self.gradient
+        extras = () if gradient is None else tuple(dict.fromkeys((*gradient.saved, *gradient.kept_forward)))
+        self.extras = tuple(v for v in extras if v not in segment.outputs)
+        self.takes = {slot.value: f"{slot.value}.index" if slot.kind in _GATHERED else None for slot in segment.slots}
+        if segment.mode == BATCH:
+            ops = [Op("take", (f"{slot.value}.port", f"index.{group}"), (slot.value,), {"axis": "0", "mode": "clip"})
+                   for slot, group in zip(segment.slots, groups) if slot.kind in _GATHERED]
+            self.forward = Graph([*ops, *segment.batch_ops], [*segment.outputs, *self.extras])
+        elif segment.mode == FRAME:
+            self.forward = Graph(segment.ops, segment.outputs)
+        self._backward: Dict[Tuple[bool, ...], Graph] = {}
+
+    def _differentiate(self, recipe: Recipe, segment: Segment) -> None:
+        if segment.mode == SPREAD:
+            return
+        if segment.mode == FRAME or not segment.table:
+            self.reason = self.reason or "no gradient rule for " + ", ".join(sorted({op.op for op in segment.ops}))
+            return
+        types = recipe.types
+
+        def type_of(value: str):
+            if value.startswith("@"):
+                return types.params[value[1:]], recipe.program.by_name[value[1:]].dtype
+            return types.shapes[segment.function][value], types.dtypes[segment.function][value]
+
+        wanted = {s.value for s in segment.slots if s.dtype.startswith("float") and s.kind not in ("integer", "random")}
+        wanted |= set(segment.shared)
+        outputs = [v for v in segment.outputs if type_of(v)[1].startswith("float")]
+        try:
+            self.gradient = differentiate(segment.ops, recipe.rows[segment.function], type_of, outputs, wanted)
+        except NotImplementedError as error:
+            self.reason = str(error)
+
+    def backward(self, gathered: Tuple[bool, ...]) -> Graph:
+        """The gradient's graph; `gathered` says which output gradients it takes from a port by index."""
+        graph = self._backward.get(gathered)
+        if graph is None:
+            g = self.gradient
+            assert g is not None
+            ops = [Op("take", (f"{name}.port", f"{name}.index"), (name,), {"axis": "0", "mode": "clip"})
+                   for name, take in zip(g.ograds.values(), gathered) if take]
+            graph = Graph([*ops, *g.row_ops], [*g.inputs.values(), *g.kept_backward])
+            self._backward[gathered] = graph
+        return graph
+
+
+def compile_segments(recipe: Recipe, layouts: Dict) -> List[SegmentKernel]:
+    """Kernels of all segments. Slots that read the same rows (same call, ports numbered alike) share an index."""
+    kernels = []
+    for segment in recipe.segments:
+        names: Dict[tuple, str] = {}
+        groups = [names.setdefault(slot_group(recipe, segment, slot, layouts), str(len(names))) for slot in segment.slots]
+        kernels.append(SegmentKernel(recipe, segment, groups))
+    return kernels
+
+
+def slot_group(recipe: Recipe, segment: Segment, slot, layouts: Dict) -> tuple:
+    """Slots of a segment with the same group read the same row numbers."""
+    if slot.kind == "value":
+        return ("value", slot.detail[0].id, layouts[recipe.port(recipe.home[segment.function, slot.value])])
+    if slot.kind in ("call", "sum", "last"):
+        site, j = slot.detail
+        return (slot.kind, site.id, layouts[recipe.port(("out", site.node.function, j))],
+                _makers(recipe, site.node.function, j))
+    if slot.kind == "arg":
+        return ("arg", slot.detail[0])
+    return (slot.kind, slot.value)
+
+
+def _makers(recipe: Recipe, function: str, j: int) -> tuple:
+    """The segment that makes output `j` at each return: outputs with the same makers have the same rows."""
+    return tuple(recipe.producer[function, info.end.values[j]].id for info in recipe.blocks
+                 if info.function == function and isinstance(info.end, Return))

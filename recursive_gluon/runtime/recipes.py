@@ -1,0 +1,94 @@
+"""Recipes and kernels, made once for a Program, mode and shapes, and kept."""
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from threading import RLock
+from typing import Any, Dict, List, Tuple
+
+import numpy as np
+
+from ..program.infer import Types, infer
+from ..program.ir import Program
+from ..program.passes.specialize import specialize
+from ..program.passes.substitute import substitute
+from ..schedule.plan import Plan
+from ..schedule.recipe import Recipe, make_recipe
+from .executor import Call
+from .kernels import SegmentKernel, compile_segments
+
+__all__ = ["Compiled", "compiled", "specialized", "row_type"]
+
+_cache: "OrderedDict[Any, Any]" = OrderedDict()
+_lock = RLock()
+_LIMIT = 64
+
+
+@dataclass(eq=False)
+class Compiled:
+    """A Recipe and the kernels of its segments."""
+
+    recipe: Recipe
+    kernels: List[SegmentKernel]
+
+    def type_of(self, function: str, value: str) -> Tuple[Tuple[int, ...], str]:
+        if value.startswith("@"):
+            return self.recipe.types.params[value[1:]], self.recipe.program.by_name[value[1:]].dtype
+        return self.recipe.types.shapes[function][value], self.recipe.types.dtypes[function][value]
+
+
+def row_type(array) -> Tuple[Tuple[int, ...], str]:
+    """Per-frame shape and dtype of an array of rows."""
+    return (1, *array.shape[1:]), np.dtype(array.dtype).name
+
+
+def _key(call: Call, *what) -> tuple:
+    fields = tuple((name, *row_type(call.fields[name])) for name in call.program.fields if name in call.fields)
+    params = tuple((name, array.shape, np.dtype(array.dtype).name) for name, array in sorted(call.params.items()))
+    return (*what, id(call.program), call.train, fields, tuple(row_type(a) for a in call.args), params)
+
+
+def _remember(key, program, make):
+    with _lock:
+        found = _cache.get(key)
+        if found is None:
+            # The program is kept beside its results: its id stays its own as long as they live.
+            found = _cache[key] = (program, make())
+            if len(_cache) > _LIMIT:
+                _cache.popitem(last=False)
+        else:
+            _cache.move_to_end(key)
+        return found[1]
+
+
+def specialized(call: Call) -> Tuple[Program, Types]:
+    """The call's Program for its mode, and the types of its values."""
+    return _remember(_key(call, "types"), call.program, lambda: _specialize(call))
+
+
+def _specialize(call: Call) -> Tuple[Program, Types]:
+    fields = {name: row_type(array) for name, array in call.fields.items()}
+    args = [row_type(a) for a in call.args]
+    shapes = {name: array.shape for name, array in call.params.items()}
+    program = _with_dtypes(call.program, {n: np.dtype(a.dtype).name for n, a in call.params.items()})
+    types = infer(program, fields, args, shapes)
+    program = specialize(program, types, call.train)
+    types = infer(program, fields, args, shapes)
+    program = substitute(program, types.shapes)
+    return program, infer(program, fields, args, shapes)
+
+
+def _with_dtypes(program: Program, dtypes: Dict[str, str]) -> Program:
+    from dataclasses import replace
+    return replace(program, params=tuple(replace(p, dtype=dtypes.get(p.name, p.dtype)) for p in program.params))
+
+
+def compiled(call: Call) -> Compiled:
+    """Recipe and kernels for a call."""
+    return _remember(_key(call, "kernels", call.keep), call.program, lambda: _compile(call))
+
+
+def _compile(call: Call) -> Compiled:
+    program, types = specialized(call)
+    recipe = make_recipe(program, types, call.keep)
+    return Compiled(recipe, compile_segments(recipe, Plan.layouts(recipe)[0]))
