@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import collections.abc
 from itertools import chain
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, Optional, Sequence
 
 import numpy as np
 
@@ -14,7 +14,26 @@ from ._columns import column, missing, on_all
 from .objects import trees_from_objects
 from .tree import Tree
 
-__all__ = ['Forest']
+__all__ = ['Forest', 'latest_layout']
+
+#: for each number of fields the structure of the last forest that was made; see `latest_layout`
+_latest: dict[int, Structure] = {}
+
+
+def latest_layout(num_fields: int) -> Optional[Structure]:
+    """What the last forest with so many fields looked like.
+
+    An outer HybridBlock hands on symbols without names; the fields they stand for are those of the forest that it
+    was called on. Names serve the inference of shapes alone: a call reads them from the structure itself.
+    """
+    return _latest.get(num_fields)
+
+
+def _type_of_objects(trees: Any) -> Optional[type]:
+    """The class of a user's own objects, whose properties and methods a body may use."""
+    first = trees[0] if isinstance(trees, (list, tuple)) and len(trees) else trees
+    plain = (Tree, list, tuple, dict, int, float, str, np.ndarray, type(None))
+    return None if isinstance(first, plain) else type(first)
 
 
 class Forest(tuple):
@@ -70,23 +89,31 @@ class Forest(tuple):
 
     def __new__(cls, trees: Any, vocab: Any = None, ctx: mx.Context | None = None,
                 dtype: Any = 'float32') -> Forest:
+        object_type = _type_of_objects(trees)
         trees = _as_trees(trees)
         ctx = ctx or mx.current_context()
         slots, list_slot = _common_slots(trees)
         trees = [_with_slots(tree, slots, list_slot) for tree in trees]
         mappings = _mappings(vocab)
         fields = _common_fields(trees)
+        if not fields:  # at least one array tells the number of nodes
+            trees = [Tree.from_arrays(t.child_offsets, t.children, {'index': np.arange(len(t), dtype=np.int32)},
+                                      slots=t.slots, list_slot=t.list_slot) for t in trees]
+            fields = ('index',)
         structure = _join(trees, fields, slots, list_slot)
         arrays = [mx.nd.array(pack(structure), ctx=ctx, dtype='int32')]
         for name in fields:
             values = _join_field(name, trees, mappings.get(name))
             arrays.append(mx.nd.array(values, ctx=ctx, dtype=dtype if values.dtype.kind == 'f' else 'int32'))
-        return cls._make(arrays, structure)
+        return cls._make(arrays, structure, object_type)
 
     @classmethod
-    def _make(cls, arrays: Sequence[mx.nd.NDArray], structure: Structure) -> Forest:
+    def _make(cls, arrays: Sequence[mx.nd.NDArray], structure: Structure,
+              object_type: Optional[type] = None) -> Forest:
         self = super().__new__(cls, arrays)
         self.structure = structure
+        self.object_type = object_type
+        _latest[len(structure.fields)] = structure
         return self
 
     @classmethod

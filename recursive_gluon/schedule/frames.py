@@ -28,6 +28,10 @@ class Unseen(RecursiveGluonError):
         super().__init__(message)
         self.block, self.answer = block, answer
 
+    def as_error(self) -> UnseenPath:
+        """The user's error, where nobody can trace the path."""
+        return UnseenPath(f"{self}; call the net on such data before export()")
+
 
 def mix(a, b):
     """Two arrays of 64-bit keys to one (the finalizer of SplitMix64 over their combination)."""
@@ -381,9 +385,6 @@ class Frames:
             return self.recipe.program.root
         info = self.recipe.sites[site]
         return self.call_path(info.function, caller)[:-1] + _step(info.node.node, info.node) + "]"
-
-    def unseen_path(self, error: Unseen) -> UnseenPath:
-        return UnseenPath(f"{error}; call the net on such data before export()")
 
 
 def _step(ref: Expr, node) -> str:

@@ -1,0 +1,9 @@
+"""recursive_gluon: recursive models, graph speed, ordinary Gluon. A plug-in for Apache MXNet 1.9.1."""
+from . import data as data
+from .__about__ import __version__ as __version__
+from .block import RecursiveBlock as RecursiveBlock
+from .data import Forest as Forest
+from .data import Tree as Tree
+from .structure import string_code as string_code
+
+__all__ = ["Forest", "RecursiveBlock", "Tree", "data", "string_code", "__version__"]

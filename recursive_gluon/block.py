@@ -1,0 +1,356 @@
+"""RecursiveBlock: a HybridBlock whose body may call itself."""
+from __future__ import annotations
+
+from typing import Any, Dict, List, Optional, Tuple
+
+import numpy as np
+from mxnet.gluon.block import HybridBlock, _flatten
+from mxnet.gluon.parameter import DeferredInitializationError
+
+from ._compat import mx
+from .capture.build import build_program
+from .capture.nodes import EagerNode, Layout, Node, SymbolicNode
+from .capture.symbols import current_trace
+from .capture.tracer import Body, FunctionTrace, Tracer, regroup_outputs
+from .data.forest import Forest, latest_layout
+from .data.tree import Tree
+from .eager import EagerRun, current_run
+from .errors import EmptyForestError, TraceError
+from .program import Program, verify
+from .program.expr import NODE
+from .program.infer import infer
+from .program.ir import Param
+from .runtime.executor import NODES, ROOTS
+from .runtime.invoke_op import EXECUTORS, Live, Options, invoke_symbol
+from .runtime.recipes import row_type
+from .schedule.frames import Unseen
+from .structure import Structure
+
+__all__ = ["RecursiveBlock"]
+
+
+class RecursiveBlock(HybridBlock):
+    """A block whose ``hybrid_forward`` is written for one node and may call ``self`` on other nodes.
+
+    Subclass it as you subclass ``HybridBlock``. Before ``hybridize()`` the body runs as plain Python recursion; after
+    it, the body is traced once per path, and a call runs as one InvokeOp over all frames of all trees.
+
+    Parameters
+    ----------
+    prefix, params
+        As for every Gluon block.
+
+    Inputs:
+        - **forest**: a :class:`~recursive_gluon.Forest`, a list of trees, one tree or object, or the list of a
+          Forest's arrays (as an outer HybridBlock hands it on). A body without a node takes tensors and integers only.
+        - **args**: tensors with a row for every tree, or Python integers, passed to the roots.
+
+    Outputs:
+        - what the body returns, with a row for every tree; with ``nodes=True`` a row for every node in the forest's
+          order; with ``max_nodes=n`` an array (num_trees, n, ...) of the values of all calls in depth-first order,
+          padded with zeros, and the number of calls of each tree.
+
+    Examples
+    --------
+    >>> class Depth(RecursiveBlock):
+    ...     def hybrid_forward(self, F, node):
+    ...         if node.is_leaf:
+    ...             return node['value']
+    ...         return F.maximum(self(node.left), self(node.right))
+
+    References
+    ----------
+    Jeong et al., "Improving the Expressiveness of Deep Learning Frameworks with Recursion", EuroSys 2018.
+    """
+
+    def __init__(self, prefix: Optional[str] = None, params=None):
+        super().__init__(prefix=prefix, params=params)
+        self._executor, self._max_depth = "mxnet", 10_000
+        self._sources: Dict[Any, "Source"] = {}
+        self._graphs: Dict[Any, tuple] = {}
+        self._layout: Optional[Layout] = None
+
+    # -- what users of HybridBlock know ------------------------------------------------------------------------------
+    def hybrid_forward(self, F, node, *args, **kwargs):
+        """Override with the computation for one node. `F` is ``mx.nd`` or ``mx.sym``; parameters come by name."""
+        raise NotImplementedError("a RecursiveBlock needs hybrid_forward(self, F, node, ...)")
+
+    def hybridize(self, active: bool = True, executor: Optional[str] = None, max_depth: Optional[int] = None, **kwargs):
+        """Run calls as graphs; takes what ``HybridBlock.hybridize`` takes, and
+
+        Parameters
+        ----------
+        executor : {'mxnet', 'reference'}
+            'mxnet' batches over frames; 'reference' interprets frame by frame, to compare with.
+        max_depth : int, default 10,000 or twice the nodes of the forest, whichever is more
+            Calls nested deeper raise DepthLimitError.
+        """
+        if executor is not None:
+            if executor not in EXECUTORS:
+                raise ValueError(f"executor={executor!r}; there are: {', '.join(sorted(EXECUTORS))}")
+            self._executor = executor
+        if max_depth is not None:
+            self._max_depth = max_depth
+        super().hybridize(active, **kwargs)
+
+    def _clear_cached_op(self):
+        super()._clear_cached_op()
+        self.__dict__.setdefault("_graphs", {}).clear()
+        self.__dict__.setdefault("_sources", {}).clear()
+
+    def __call__(self, *args, nodes: bool = False, max_nodes: int = 0):
+        node = args[0] if args and isinstance(args[0], Node) else None
+        if current_trace() is not None and not isinstance(node, EagerNode) and not _is_forest_of_symbols(args):
+            return current_trace().tracer.call(self._body(), node, args[1:] if node is not None else args)
+        run = current_run()
+        if isinstance(node, EagerNode) or (run is not None and not _is_forest(args)):
+            return (node._run if node is not None else run).call(self, node, args[1:] if node is not None else args)
+        self._returns = (NODES if nodes else ROOTS, int(max_nodes))
+        return super().__call__(*args)
+
+    def forward(self, x, *args):
+        """Dispatch a call from outside: symbols, eager, or the cached graph."""
+        returns, max_nodes = self.__dict__.pop("_returns", (ROOTS, 0))
+        if _has_symbol((x, *args)):
+            return self._on_symbols(x, args, returns, max_nodes)
+        forest, arguments, has_node = self._as_forest(x, args)
+        layout = _layout_of(forest)
+        self._layout = layout
+        tensors = [a for a in arguments if isinstance(a, mx.nd.NDArray)]
+        with forest.context:
+            if not self._active and not max_nodes:
+                self._initialize_own(forest, arguments, tensors, has_node, layout)
+                return EagerRun(forest, layout).run(self, has_node, tensors, arguments, returns == NODES)
+            source = self._source(arguments, has_node, layout)
+            self._initialize(source.live.program, forest, tensors)
+            key = (source, tuple(a for a in arguments if not isinstance(a, mx.nd.NDArray)), returns, max_nodes,
+                   self._depth_limit(forest.num_nodes), forest.fields)
+            return self._cached_call(key, source, forest, tensors, has_node)
+
+    def export(self, path: str, epoch: int = 0, remove_amp_cast: bool = True):
+        """Write ``path-symbol.json`` and ``path-0000.params``; see ``HybridBlock.export``.
+
+        The file holds every path traced so far; a call on data that takes another path raises UnseenPath.
+        """
+        if self._cached_graph and self._current is not None:
+            self._cached_graph = self._graph_of(self._current)[:2]
+        super().export(path, epoch, remove_amp_cast)
+
+    @property
+    def program(self) -> Program:
+        """The Program of the last call, as far as it was traced."""
+        if not self._sources:
+            raise TraceError(f"{self.name} has no Program yet: call hybridize() and then the block once")
+        return list(self._sources.values())[-1].live.program
+
+    # -- bodies -----------------------------------------------------------------------------------------------------
+    def _body(self) -> Body:
+        def run(node, arguments):
+            return self._run_body(mx.sym, node, arguments)
+        return Body(id(self), self.name, run)
+
+    def _run_body(self, F, node, arguments):
+        if F is mx.sym:
+            params = {name: p.var() for name, p in self._reg_params.items()}
+        else:
+            params = {name: p.data() for name, p in self._reg_params.items()}
+        inputs = arguments if node is None else (node, *arguments)
+        return self.hybrid_forward(F, *inputs, **params)
+
+    def _as_forest(self, x, args) -> Tuple[Forest, tuple, bool]:
+        """The forest, the arguments for the roots, and whether the body takes a node."""
+        if isinstance(x, Forest):
+            return x, args, True
+        if isinstance(x, (list, tuple)) and x and all(isinstance(a, mx.nd.NDArray) for a in x):
+            return Forest.from_arrays(x), args, True
+        if isinstance(x, (mx.nd.NDArray, int)) and not isinstance(x, bool):
+            return _counting(x, args), (x, *args), False
+        if isinstance(x, (list, tuple)) and not len(x):
+            raise EmptyForestError(f"{self.name} was called on an empty list; give it at least one tree")
+        context = next((p.list_ctx()[0] for p in self.collect_params().values() if p._data is not None), None)
+        return Forest(x, ctx=context), args, True
+
+    # -- parameters ---------------------------------------------------------------------------------------------------
+    def _params_of(self) -> List[Param]:
+        return [Param(p.name, p.shape if p.shape and all(n > 0 for n in p.shape) else None, np.dtype(p.dtype).name,
+                      p.name in self._state_names(), p._grad_stype == "row_sparse")
+                for p in self.collect_params().values()]
+
+    def _state_names(self) -> set:
+        # Auxiliary states are those without a gradient that batch normalization keeps.
+        return {p.name for p in self.collect_params().values()
+                if p.grad_req == "null" and p.name.endswith(("running_mean", "running_var", "moving_mean", "moving_var"))}
+
+    def _initialize(self, program: Program, forest: Forest, tensors) -> None:
+        waiting = [p for p in self.collect_params().values() if p._deferred_init]
+        if not waiting:
+            return
+        fields = {name: row_type(forest[name]) for name in forest.fields}
+        known = {p.name: p.shape for p in self.collect_params().values() if p.shape and all(n > 0 for n in p.shape)}
+        types = infer(program, fields, [row_type(t) for t in tensors], known)
+        for p in waiting:
+            if p.name in types.params:
+                p.shape = types.params[p.name]
+                p._finish_deferred_init()
+
+    def _initialize_own(self, forest, arguments, tensors, has_node, layout) -> None:
+        """Shapes of parameters that the body itself takes: children infer theirs when they run."""
+        try:
+            for p in self._reg_params.values():
+                p.data()
+        except DeferredInitializationError:
+            self._initialize(self._source(arguments, has_node, layout).live.program, forest, tensors)
+
+    # -- graphs -------------------------------------------------------------------------------------------------------
+    def _source(self, arguments, has_node: bool, layout: Layout) -> "Source":
+        kinds = tuple("int" if isinstance(a, (int, np.integer)) and not isinstance(a, bool) else
+                      "tensor" if isinstance(a, (mx.nd.NDArray, mx.sym.Symbol)) else a for a in arguments)
+        key = (has_node, kinds, layout.fields, layout.slots, layout.list_slot)
+        if key not in self._sources:
+            self._sources[key] = Source(self, kinds, has_node, layout)
+        return self._sources[key]
+
+    def _depth_limit(self, num_nodes: int) -> int:
+        # Rounded up to a power of two: the limit is an attribute of the graph and should not change with every batch.
+        return max(self._max_depth, 1 << (2 * num_nodes).bit_length())
+
+    def _cached_call(self, key, source: "Source", forest: Forest, tensors, has_node: bool):
+        if key not in self._graphs:
+            self._graphs[key] = ((), None, [], None, None)
+        self._current = key
+        self._load(key)
+        inputs = [list(forest), *tensors]
+        try:
+            return self._call_cached_op(*inputs)
+        finally:
+            self._graphs[key] = (self._cached_graph, self._cached_op, self._cached_op_args, self._in_format,
+                                 self._out_format)
+
+    def _load(self, key) -> None:
+        (self._cached_graph, self._cached_op, self._cached_op_args, self._in_format,
+         self._out_format) = self._graphs[key]
+
+    _current: Any = None
+
+    def _get_graph(self, *args):
+        if not self._cached_graph:
+            self._in_format = _flatten(args, "input")[1]
+            inputs, out, self._out_format = self._graph_of(self._current)
+            self._cached_graph = inputs, out
+        return self._cached_graph
+
+    def _graph_of(self, key):
+        """Input symbols, output symbol and output format of the graph for `key`."""
+        source, constants, returns, max_nodes, depth, fields = key
+        inputs = [mx.sym.var(f"data{i}") for i in range(1 + len(fields) + source.num_args)]
+        out = source.on_symbols(inputs[0], inputs[1:1 + len(fields)], inputs[1 + len(fields):], fields,
+                                tuple(c for c in constants if isinstance(c, (int, np.integer)) and not isinstance(c, bool)),
+                                returns, max_nodes, depth)
+        flat, fmt = _flatten(out, "output")
+        return inputs, mx.sym.Group(flat) if len(flat) > 1 else flat[0], fmt
+
+    def _on_symbols(self, x, args, returns: str, max_nodes: int):
+        """Inside the trace of an outer HybridBlock, or called on ``mx.sym`` variables."""
+        if not isinstance(x, (list, tuple)):
+            raise TraceError(f"{self.name} was called on one Symbol; inside a graph give it the list of a forest's "
+                             f"symbols: [structure, field, ...]")
+        structure, fields = x[0], list(x[1:])
+        layout = self._layout or latest_layout(len(fields))
+        if layout is None or len(layout.fields) != len(fields):
+            raise TraceError(f"{self.name} got {len(fields)} fields as symbols, and their names are not known"
+                             + (f" (last seen: {', '.join(layout.fields)})" if layout is not None else "")
+                             + "; make or call it on a Forest with these fields first")
+        if not isinstance(layout, Layout):
+            layout = Layout(layout.fields, layout.slots, layout.list_slot)
+        source = self._source(args, True, layout)
+        tensors = [a for a in args if isinstance(a, mx.sym.Symbol)]
+        ints = tuple(int(a) for a in args if isinstance(a, (int, np.integer)) and not isinstance(a, bool))
+        return source.on_symbols(structure, fields, tensors, layout.fields, ints, returns, max_nodes,
+                                 max(self._max_depth, 1 << 24))
+
+
+class Source:
+    """A body traced for one kind of arguments, with what it takes to trace more of it."""
+
+    def __init__(self, block: RecursiveBlock, kinds: tuple, has_node: bool, layout: Layout):
+        self.block, self.kinds = block, kinds
+        self.tracer = Tracer(_candidates)
+        arguments = [mx.sym.var("arg") if k == "tensor" else 0 if k == "int" else k for k in kinds]
+        node = SymbolicNode(NODE, layout) if has_node else None
+        self.root: FunctionTrace = self.tracer.function(block._body(), node, tuple(arguments))
+        self.tracer.explore(self.root)
+        self.live = Live(self._build(), self._extend)
+
+    @property
+    def num_args(self) -> int:
+        return sum(k == "tensor" for k in self.kinds)
+
+    def _build(self) -> Program:
+        program = build_program(self.tracer, self.root, self.block._params_of())
+        verify(program)
+        return program
+
+    def _extend(self, program: Program, unseen: Unseen) -> Program:
+        """Trace the path that frames took at run time."""
+        function = next((f for f in self.tracer.functions.values() if f.name == unseen.block.function), None)
+        if function is None:
+            raise unseen.as_error()
+        answers = [_answer(text) for text in unseen.block.path.split("/")[1:]]
+        self.tracer.extend(function, [*answers, unseen.answer])
+        return self._build()
+
+    def on_symbols(self, structure, fields, tensors, names, ints, returns, max_nodes, depth):
+        """The InvokeOp, with outputs nested as the body returns them."""
+        program = self.live.program
+        params = {p.name: p.var() for p in self.block.collect_params().values()}
+        options = Options(tuple(names), len(tensors), tuple(ints), returns, self.block._executor, max_nodes, depth)
+        out = invoke_symbol(program, self.live.text, options, structure, fields, tensors, params,
+                            name=self.block.name + "_invoke")
+        outputs = list(out) if len(out.list_outputs()) > 1 else [out]
+        result = regroup_outputs(outputs[:program.num_outputs], self.root.signature.structure)
+        return (result, outputs[-1]) if max_nodes else result
+
+
+def _answer(text: str):
+    return {"True": True, "False": False}.get(text, text) if text in ("True", "False") else int(text)
+
+
+def _candidates(_expr) -> list:
+    """Numbers to try first where a body asks for an exact one; others are traced when met."""
+    return [0, 1, 2, 3]
+
+
+def _layout_of(forest: Forest) -> Layout:
+    return Layout(forest.fields, forest.slots, forest.list_slot, getattr(forest, "object_type", None))
+
+
+def _is_forest(args) -> bool:
+    return bool(args) and (isinstance(args[0], (Forest, Tree)) or (
+        isinstance(args[0], (list, tuple)) and bool(args[0]) and isinstance(args[0][0], (mx.nd.NDArray, Tree))))
+
+
+def _is_forest_of_symbols(args) -> bool:
+    return bool(args) and isinstance(args[0], (list, tuple)) and bool(args[0]) \
+        and isinstance(args[0][0], mx.sym.Symbol)
+
+
+def _has_symbol(values) -> bool:
+    return any(isinstance(v, mx.sym.Symbol) or (isinstance(v, (list, tuple)) and not isinstance(v, Forest)
+                                                and _has_symbol(v)) for v in values)
+
+
+def _counting(x, args) -> Forest:
+    """A forest for a body without a node: a tree of one node for every row of the first tensor."""
+    tensor = next((a for a in (x, *args) if isinstance(a, mx.nd.NDArray)), None)
+    rows = 1 if tensor is None else tensor.shape[0]
+    context = tensor.context if tensor is not None else mx.current_context()
+    number = np.arange(rows, dtype=np.int32)
+    structure = Structure(np.arange(rows + 1, dtype=np.int32), number, np.zeros(rows + 1, np.int32),
+                          np.empty(0, np.int32), fields=("index",))
+    return Forest._make([mx.nd.array(_packed(structure), ctx=context, dtype="int32"),
+                         mx.nd.array(number, ctx=context, dtype="int32")], structure)
+
+
+def _packed(structure: Structure):
+    from .structure import pack
+    return pack(structure)

@@ -1,0 +1,61 @@
+"""Errors inside an operator, raised to the user as what they are.
+
+An exception in a Python operator reaches MXNet as a bare "check failed", asynchronously, after its text was printed.
+Here it is kept, nothing is printed, and where MXNet would raise its own error for it, the kept one is raised.
+"""
+from __future__ import annotations
+
+import functools
+import sys
+import threading
+from typing import Any, Callable, List
+
+import mxnet.base as _base
+import mxnet.operator as _operator
+
+from ..errors import RecursiveGluonError
+
+__all__ = ["failing_clearly"]
+
+_kept: List[BaseException] = []
+_lock = threading.Lock()
+#: how MXNet's message names the callbacks of Python operators
+_MARKS = ("kCustomOpForward", "kCustomOpBackward", "kCustomOpPropInferShape", "kCustomOpPropInferType")
+
+
+def failing_clearly(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Keep the exception that a callback raises."""
+
+    @functools.wraps(method)
+    def wrapped(*args, **kwargs):
+        try:
+            return method(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001  whatever it is, the user gets it
+            with _lock:
+                _kept.append(error)
+                del _kept[:-16]
+            raise
+
+    return wrapped
+
+
+_raise_by_mxnet = _base.get_last_ffi_error
+
+
+def _last_error():
+    error = _raise_by_mxnet()
+    if any(mark in str(error) for mark in _MARKS):
+        with _lock:
+            if _kept:
+                return _kept.pop()
+    return error
+
+
+def _print(*args, **kwargs):
+    # MXNet prints a traceback before it raises; the error that is raised says it better.
+    if not (args and str(args[0]).startswith("Error in ") and isinstance(sys.exc_info()[1], RecursiveGluonError)):
+        print(*args, **kwargs)
+
+
+_base.get_last_ffi_error = _last_error
+_operator.print = _print

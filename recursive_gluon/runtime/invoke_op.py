@@ -1,0 +1,290 @@
+"""The InvokeOp of the symbol graph: one operator that runs a whole recursive Program.
+
+It is an ``mx.sym.Custom`` of type ``recursive_gluon_invoke`` with the Program in its attributes; why this route and
+not another is in docs/design/0002. Inputs, in order: parameters with row_sparse gradients (the operator's sparse
+outputs must come first, or MXNet updates the wrong array), the packed structure, the fields, the tensors passed to
+the roots, a seed where the Program draws, the other parameters, auxiliary states.
+"""
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+from weakref import WeakValueDictionary
+
+import numpy as np
+
+from .._compat import mx
+from ..errors import FieldError
+from ..program.infer import Types, infer
+from ..program.ir import Program
+from ..program.serial import load, to_json
+from ..schedule.frames import Unseen
+from ..structure import Structure, unpack
+from . import batched
+from .arrays import assign
+from .executor import NODES, ROOTS, Call, Result
+from .failures import failing_clearly
+
+__all__ = ["OP_TYPE", "EXECUTORS", "Options", "Live", "invoke_symbol", "input_order"]
+
+OP_TYPE = "recursive_gluon_invoke"
+EXECUTORS = {"mxnet": batched.run}
+
+
+class Live:
+    """A Program that can grow: while its source is at hand, paths met at run time are traced and added.
+
+    `extend(program, unseen)` returns the larger Program; `block` installs it.
+    """
+
+    #: by the text that is in a graph: graphs made before a Program grew find the grown one
+    _by_text: "WeakValueDictionary[str, Live]" = WeakValueDictionary()
+
+    def __init__(self, program: Program, extend):
+        self.extend = extend
+        self.update(program)
+
+    def update(self, program: Program) -> None:
+        self.text = to_json(program)
+        self.program = program
+        Live._by_text[self.text] = self
+
+    @classmethod
+    def find(cls, text: str) -> Optional["Live"]:
+        return cls._by_text.get(text)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What an InvokeOp is told beside the Program."""
+
+    fields: Tuple[str, ...]
+    num_args: int
+    ints: Tuple[int, ...] = ()
+    returns: str = ROOTS
+    executor: str = "mxnet"
+    max_nodes: int = 0
+    max_depth: int = 10_000
+
+    def to_attrs(self) -> Dict[str, str]:
+        return {"options": json.dumps(self.__dict__, sort_keys=True)}
+
+    @staticmethod
+    @lru_cache(maxsize=256)
+    def from_text(text: str) -> "Options":
+        data = json.loads(text)
+        return Options(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+
+
+def input_order(program: Program) -> Tuple[List[str], List[str], List[str]]:
+    """Names of parameters by place: with row_sparse gradients, dense, auxiliary states."""
+    sparse = [p.name for p in program.params if p.sparse_grad and not p.state]
+    dense = [p.name for p in program.params if not p.sparse_grad and not p.state]
+    return sparse, dense, [p.name for p in program.params if p.state]
+
+
+def invoke_symbol(program: Program, text: str, options: Options, structure, fields: Sequence[Any], args: Sequence[Any],
+                  params: Dict[str, Any], name: Optional[str] = None):
+    """The InvokeOp on symbols; its outputs are those of the Program's root (and counts for grown structures)."""
+    sparse, dense, states = input_order(program)
+    seed = [mx.sym.random.uniform(shape=(2,))] if program.random else []
+    inputs = [*(params[n] for n in sparse), structure, *fields, *args, *seed, *(params[n] for n in dense),
+              *(params[n] for n in states)]
+    return mx.sym.Custom(*inputs, op_type=OP_TYPE, program=text, name=name, **options.to_attrs())
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where each input of the operator is."""
+
+    sparse: Tuple[str, ...]
+    dense: Tuple[str, ...]
+    states: Tuple[str, ...]
+    structure: int
+    fields: slice
+    args: slice
+    seed: Optional[int]
+    first_dense: int
+
+    @property
+    def params(self) -> List[Tuple[str, int]]:
+        return [*((n, i) for i, n in enumerate(self.sparse)),
+                *((n, self.first_dense + i) for i, n in enumerate(self.dense))]
+
+
+def _places(program: Program, options: Options) -> _Places:
+    sparse, dense, states = input_order(program)
+    s = len(sparse)
+    fields = slice(s + 1, s + 1 + len(options.fields))
+    args = slice(fields.stop, fields.stop + options.num_args)
+    return _Places(tuple(sparse), tuple(dense), tuple(states), s, fields, args,
+                   args.stop if program.random else None, args.stop + int(program.random))
+
+
+class _Invoke(mx.operator.CustomOp):
+    """One operator instance: a forward, and the backward that belongs to it."""
+
+    def __init__(self, text: str, options: Options):
+        super().__init__()
+        self.text, self.options = text, options
+        self._last: Optional[Tuple[bool, Result]] = None
+
+    @property
+    def program(self) -> Program:
+        live = Live.find(self.text)
+        return live.program if live is not None else load(self.text)
+
+    @failing_clearly
+    def forward(self, is_train, req, in_data, out_data, aux):
+        result = self._run(in_data, aux, bool(is_train), keep=bool(is_train))
+        self._last = (bool(is_train), result) if is_train else None
+        outputs = list(result.outputs) + ([result.count] if self.options.max_nodes else [])
+        for target, how, value in zip(out_data, req, outputs):
+            assign(target, how, value)
+
+    @failing_clearly
+    def backward(self, req, out_grad, in_data, out_data, in_grad, aux):
+        # Recorded in prediction mode nothing was kept: the forward is run again, as it was.
+        result = self._last[1] if self._last is not None else self._run(in_data, aux, False, keep=True)
+        gradients = result.backward(out_grad[:self.program.num_outputs])
+        places = _places(self.program, self.options)
+        found: List[Any] = [None] * len(in_grad)
+        for name, at in places.params:
+            found[at] = gradients.params.get(name)
+        for name, at in zip(self.options.fields, range(places.fields.start, places.fields.stop)):
+            found[at] = gradients.fields.get(name)
+        for value, at in zip(gradients.args, range(places.args.start, places.args.stop)):
+            found[at] = value
+        for target, how, value in zip(in_grad, req, found):
+            assign(target, how, value)
+        for name, array in zip(places.states, aux):
+            if name in gradients.states:
+                gradients.states[name].copyto(array)
+
+    def _run(self, in_data, aux, train: bool, keep: bool) -> Result:
+        options = self.options
+        while True:
+            program = self.program
+            places = _places(program, options)
+            structure = unpack(in_data[places.structure].asnumpy())
+            params = {name: in_data[at] for name, at in places.params}
+            params.update(zip(places.states, aux))
+            seed = 0
+            if places.seed is not None:
+                high, low = (in_data[places.seed].asnumpy() * (1 << 24)).astype(np.int64).tolist()
+                seed = (high << 24) | low
+            call = Call(program, structure, _fields(structure, in_data[places.fields], program), params,
+                        in_data[places.structure].context, in_data[places.args], options.ints, train, keep, seed,
+                        options.returns, options.max_nodes, options.max_depth)
+            try:
+                return EXECUTORS[options.executor](call)
+            except Unseen as unseen:
+                live = Live.find(self.text)
+                if live is None:
+                    raise unseen.as_error() from None
+                live.update(live.extend(live.program, unseen))
+
+
+def _fields(structure: Structure, arrays: Sequence[Any], program: Program) -> Dict[str, Any]:
+    found = dict(zip(structure.fields, arrays))
+    for name in program.fields:
+        if name not in found:
+            raise FieldError.unknown(name, structure.fields)
+    return found
+
+
+class _InvokeProp(mx.operator.CustomOpProp):
+    """Shapes and types of the InvokeOp, for MXNet."""
+
+    def __init__(self, program: str, options: str):
+        super().__init__(need_top_grad=True)
+        self.text, self.options = program, Options.from_text(options)
+        live = Live.find(program)
+        self.program = live.program if live is not None else load(program)
+        self.places = _places(self.program, self.options)
+
+    def list_arguments(self):
+        p = self.places
+        return [*p.sparse, "structure", *(f"field_{n}" for n in self.options.fields),
+                *(f"arg{i}" for i in range(self.options.num_args)), *(["seed"] if p.seed is not None else []), *p.dense]
+
+    def list_auxiliary_states(self):
+        return list(self.places.states)
+
+    def list_outputs(self):
+        count = ["count"] if self.options.max_nodes else []
+        return [f"output{j}" for j in range(self.program.num_outputs)] + count
+
+    @failing_clearly
+    def infer_shape(self, in_shape):
+        p, options = self.places, self.options
+        shapes = [list(s) for s in in_shape]
+        if p.seed is not None:
+            shapes[p.seed] = [2]
+        structure, fields, args = shapes[p.structure], shapes[p.fields], shapes[p.args]
+        types = self._types(fields, args, {n: tuple(shapes[i]) for n, i in p.params})
+        for name, at in p.params:
+            if name in types.params:
+                shapes[at] = list(types.params[name])
+        states = [list(types.params.get(n, ())) for n in p.states]
+        if not structure or not all(structure):
+            return shapes, [[] for _ in self.list_outputs()], states
+        rows = [structure[0]]
+        if options.max_nodes:
+            rows = [structure[0], options.max_nodes]
+        elif options.returns == NODES:
+            rows = [next((f[0] for f in fields if f), 0)]
+        outputs = []
+        for shape, _ in types.outputs[self.program.root]:
+            rest = shape[1:] if shape[:1] == (1,) else shape
+            outputs.append([*rows, *rest] if shape else [])
+        if options.max_nodes:
+            outputs.append([structure[0]])
+        return shapes, outputs, states
+
+    def _types(self, fields, args, params) -> Types:
+        known = {n: ((1, *s[1:]), "float32") for n, s in zip(self.options.fields, fields) if s and all(s)}
+        return _infer(self.program, tuple(sorted(known.items())), tuple(((1, *s[1:]), "float32") for s in args),
+                      tuple(sorted((n, s) for n, s in params.items() if s)))
+
+    @failing_clearly
+    def infer_type(self, in_type):
+        p, types = self.places, list(in_type)
+        floating = next((types[i] for _, i in p.params if types[i] is not None), None)
+        floating = floating or next((t for t in types[p.args] if t is not None), np.float32)
+        for i, t in enumerate(types):
+            if i == p.structure:
+                types[i] = np.int32
+            elif i == p.seed:
+                types[i] = np.float32
+            elif t is None:
+                types[i] = floating
+        outputs = [floating] * self.program.num_outputs + ([np.int32] if self.options.max_nodes else [])
+        return types, outputs, [floating] * len(p.states)
+
+    def infer_storage_type_backward(self, ograd_stype, in_stype, out_stype, igrad_stype, aux_stype):
+        sparse = len(self.places.sparse)
+        igrad = ["row_sparse"] * sparse + ["default"] * (len(igrad_stype) - sparse)
+        return (["default"] * len(ograd_stype), ["default"] * len(in_stype), ["default"] * len(out_stype), igrad,
+                ["default"] * len(aux_stype))
+
+    def create_operator(self, ctx, in_shapes, in_dtypes):
+        return _Invoke(self.text, self.options)
+
+
+@lru_cache(maxsize=256)
+def _infer_cached(program_id: int, fields, args, params) -> Types:
+    return infer(_programs[program_id], dict(fields), args, dict(params))
+
+
+_programs: Dict[int, Program] = {}
+
+
+def _infer(program: Program, fields, args, params) -> Types:
+    _programs[id(program)] = program
+    return _infer_cached(id(program), fields, args, params)
+
+
+mx.operator.register(OP_TYPE)(_InvokeProp)
