@@ -10,6 +10,7 @@ in its function, and a block may use what its ancestors defined.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple, Union
 
 from .expr import Expr
@@ -199,7 +200,7 @@ class Program:
         from .text import to_text
         return to_text(self)
 
-    @property
+    @cached_property
     def fields(self) -> Tuple[str, ...]:
         """Names of all fields read, sorted."""
         names = set()
@@ -214,7 +215,7 @@ class Program:
                     names.update(e.operands[1] for e in block.end.test.walk() if e.op == "field")
         return tuple(sorted(names))
 
-    @property
+    @cached_property
     def random(self) -> bool:
         """Whether a call draws random numbers in training mode."""
         return any(
@@ -225,7 +226,7 @@ class Program:
     def param(self, name: str) -> Param:
         return self.by_name[name]
 
-    @property
+    @cached_property
     def by_name(self) -> Dict[str, Param]:
         return {p.name: p for p in self.params}
 

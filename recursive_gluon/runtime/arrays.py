@@ -1,13 +1,15 @@
 """Small things on NDArrays that the executors share: calling an operator by name, gathering, growing buffers."""
 from __future__ import annotations
 
+import ctypes
 from typing import Mapping, Sequence
 
 import numpy as np
+from mxnet.base import _LIB, check_call
 
 from .._compat import mx
 
-__all__ = ["call", "gather_sum", "grown", "upload", "embedding_grad", "add_grads", "assign"]
+__all__ = ["call", "gather_sum", "grown", "host_copy", "put_rows", "rows_of", "upload", "embedding_grad", "add_grads", "assign"]
 
 
 def call(op: str, inputs: Sequence, attrs: Mapping[str, str]):
@@ -24,8 +26,37 @@ def call(op: str, inputs: Sequence, attrs: Mapping[str, str]):
 
 
 def upload(values: np.ndarray, ctx, dtype=None):
-    """A host array on a device."""
-    return mx.nd.array(values, ctx=ctx, dtype=dtype or values.dtype)
+    """A host array on a device.
+
+    On a CPU the memory is handed over without a copy: a copy would go through MXNet's engine and wait for everything
+    that was launched before.
+    """
+    values = np.ascontiguousarray(values, dtype=dtype)
+    if ctx.device_type == "cpu" and values.size:
+        return mx.nd.from_numpy(values, zero_copy=True)
+    return mx.nd.array(values, ctx=ctx, dtype=values.dtype)
+
+
+def host_copy(array) -> np.ndarray:
+    """A host copy of an operator's input, which is ready when the operator runs: no wait for the engine on a CPU."""
+    if array.context.device_type != "cpu" or array.stype != "default":
+        return array.asnumpy()
+    pointer = ctypes.c_void_p()
+    check_call(_LIB.MXNDArrayGetData(array.handle, ctypes.byref(pointer)))
+    out = np.empty(array.shape, array.dtype)
+    if out.size:
+        ctypes.memmove(out.ctypes.data, pointer.value, out.nbytes)
+    return out
+
+
+def rows_of(array, start: int, stop: int):
+    """A view of some rows."""
+    return array._slice(start, stop)
+
+
+def put_rows(buffer, start: int, rows) -> None:
+    """Write `rows` into a buffer from row `start` on."""
+    rows.copyto(buffer._slice(start, start + rows.shape[0]))
 
 
 def gather_sum(buffer, index: np.ndarray, counts: np.ndarray, ctx):
@@ -66,7 +97,7 @@ def grown(buffer, rows: int, shape, dtype, ctx):
     size = rows if buffer is None else max(rows, 2 * buffer.shape[0])
     new = mx.nd.zeros((size, *shape), ctx=ctx, dtype=dtype)
     if buffer is not None:
-        new[:buffer.shape[0]] = buffer
+        put_rows(new, 0, buffer)
     return new
 
 
@@ -76,8 +107,8 @@ def embedding_grad(indices, ograd, attrs: Mapping[str, str]):
     sparse = attrs.get("sparse_grad", "False") in ("True", "1")
     if sparse:
         # The kernel needs the table's shape only: an empty row_sparse array has it and holds no table.
-        indices = indices.clip(0, rows - 1).reshape((-1,))
-        unique, inverse = np.unique(indices.asnumpy().astype(np.int64), return_inverse=True)
+        indices = np.clip(indices.asnumpy().astype(np.int64).ravel(), 0, rows - 1)
+        unique, inverse = np.unique(indices, return_inverse=True)
         small = call("_rg_embedding_grad", [upload(inverse, ograd.context, "int32"), ograd],
                      {"input_dim": str(len(unique)), "output_dim": str(columns)})
         return mx.nd.sparse.row_sparse_array((small, upload(unique, ograd.context, "int64")), shape=(rows, columns),

@@ -10,7 +10,8 @@ from ..program.ir import Field, Integer, Random
 from ..schedule.plan import Batch, Plan
 from ..schedule.recipe import FRAME, SPREAD, Port
 from .arrays import call as call_operator
-from .arrays import gather_sum, grown, upload
+from .arrays import gather_sum, grown, host_copy, put_rows, upload
+from .arrays import rows_of as _slice
 from .draws import draw
 from .executor import NODES, Call, Result
 from .kernels import SegmentKernel
@@ -56,7 +57,7 @@ class BatchedRun(Result):
 
     def _host_field(self, name: str) -> np.ndarray:
         if name not in self._host:
-            self._host[name] = self.call.fields[name].asnumpy()
+            self._host[name] = host_copy(self.call.fields[name])
         return self._host[name]
 
     def _wanted(self) -> np.ndarray:
@@ -95,7 +96,7 @@ class BatchedRun(Result):
         if plan.rounds == 1:
             for port, arg in zip(plan.root_ports, self.call.args):
                 first = plan.unit_row[plan.layout[port]].view()[plan.root_ports.index(port) * n]
-                self.ports[port][int(first):int(first) + n] = arg
+                put_rows(self.ports[port], int(first), arg)
         if not self.call.keep:
             return
         for segment, kernel in zip(self.recipe.segments, self.kernels):
@@ -271,10 +272,6 @@ def run_ops(segment, values: Dict[str, Any], states: Dict[str, Any]) -> List[Any
         out = call_operator(op.op, [mine[v] for v in op.inputs], op.attrs)
         mine.update(zip(op.outputs, [out] if isinstance(out, mx.nd.NDArray) else out))
     return [mine[v] for v in segment.outputs]
-
-
-def _slice(array, a: int, b: int):
-    return array._slice(a, b)
 
 
 def _empty():

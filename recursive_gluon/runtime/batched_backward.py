@@ -14,10 +14,13 @@ from .._compat import mx
 from ..program.rules.site import number
 from ..schedule.plan import Batch
 from ..schedule.recipe import FRAME, SPREAD, Port
-from .arrays import add_grads, call, gather_sum, upload
+from .arrays import add_grads, call, gather_sum, put_rows, upload
 from .executor import Gradients
 
 __all__ = ["backward"]
+
+#: up to so many readers of one row are summed inside the gradient's graph
+MANY = 4
 
 
 class _Pull:
@@ -40,23 +43,27 @@ class _Pull:
         return base
 
     def finish(self) -> None:
+        """Who gives to each row, as columns of row numbers where there are few, in groups where there are many."""
         read = np.concatenate(self._read) if self._read else np.empty(0, np.int64)
         given = np.concatenate(self._given) if self._given else np.empty(0, np.int64)
         self.counts = np.bincount(read, minlength=self.rows)
-        self.single = not len(read) or self.counts.max() <= 1
         self.buffer = mx.nd.zeros((self.size, *self.shape), ctx=self.ctx, dtype=self.dtype)
-        if self.single:
-            index = np.zeros(self.rows, np.int64)
-            index[read] = given
-            self.index = upload(index, self.ctx, "int32")
-        else:
-            self.given = given[np.argsort(read, kind="stable")]
-            self.start = np.concatenate([[0], np.cumsum(self.counts)])
+        order = np.argsort(read, kind="stable")
+        self.given = given[order]
+        self.start = np.concatenate([[0], np.cumsum(self.counts)])
+        most = int(self.counts.max()) if len(read) else 0
+        self.columns: List[Any] = []
+        if most <= MANY:
+            place = np.arange(len(read)) - self.start[read[order]]
+            table = np.zeros((max(most, 1), self.rows), np.int32)
+            table[place, read[order]] = self.given
+            self.columns = [upload(column, self.ctx) for column in table]
 
     def pull(self, a: int, b: int):
         """The gradient of rows `a` to `b`."""
-        if self.single:
-            return mx.nd.take(self.buffer, self.index._slice(a, b), mode="clip")
+        if self.columns:
+            parts = [mx.nd.take(self.buffer, c._slice(a, b), mode="clip") for c in self.columns]
+            return parts[0] if len(parts) == 1 else mx.nd.add_n(*parts)
         return gather_sum(self.buffer, self.given[self.start[a]:self.start[b]], self.counts[a:b], self.ctx)
 
 
@@ -94,7 +101,7 @@ class _Backward:
         for j, rows in enumerate(forward.output_rows):
             port = self.recipe.port(("out", root, j))
             if port in self.pulls and ograds[j] is not None:
-                outputs.append((port, self.pulls[port].add_reader(rows, None), len(rows), ograds[j]))
+                outputs.append((port, self.pulls[port].add_reader(rows, None), ograds[j]))
         for segment, kernel in zip(self.recipe.segments, self.kernels):
             for slot, rows in zip(segment.slots, plan.slot_rows[segment.id]):
                 if not plan.seg_size[segment.id] or not self._gives(segment, kernel, slot):
@@ -107,8 +114,8 @@ class _Backward:
                 self.base[segment.id, slot.value] = (port, self.pulls[port].add_reader(rows.index.view(), counts))
         for pull in self.pulls.values():
             pull.finish()
-        for port, base, length, ograd in outputs:
-            self.pulls[port].buffer[base:base + length] = ograd
+        for port, base, ograd in outputs:
+            put_rows(self.pulls[port].buffer, base, ograd)
 
     def _gives(self, segment, kernel, slot) -> bool:
         if not slot.dtype.startswith("float") or slot.kind in ("integer", "random") or segment.mode == SPREAD:
@@ -143,9 +150,10 @@ class _Backward:
         gathered = []
         for value, name in gradient.ograds.items():
             pull, a, b = self._pull_of(batch, value)
-            gathered.append(pull.single)
-            if pull.single:
-                values[f"{name}.port"], values[f"{name}.index"] = pull.buffer, pull.index._slice(a, b)
+            gathered.append(len(pull.columns))
+            if pull.columns:
+                values[f"{name}.port"] = pull.buffer
+                values.update((f"{name}.index{i}", c._slice(a, b)) for i, c in enumerate(pull.columns))
             else:
                 values[name] = pull.pull(a, b)
         graph = kernel.backward(tuple(gathered))
@@ -215,7 +223,7 @@ class _Backward:
         for slot in slots:
             port, base = self.base[segment.id, slot.value]
             buffer = self.pulls[port].buffer
-            buffer[base + first:base + first + rows] = mine[slot.value].grad.reshape((rows, *buffer.shape[1:]))
+            put_rows(buffer, base + first, mine[slot.value].grad.reshape((rows, *buffer.shape[1:])))
         for v in shared:
             self._add_shared(segment.function, v, mine[v].grad)
         for v in states:
@@ -223,10 +231,11 @@ class _Backward:
             self.states.setdefault(v[1:], []).append((self._order(segment, first), mine[v], momentum))
 
     def _order(self, segment, row: int) -> Tuple[int, int, int]:
-        """Where a frame stands in the order in which running statistics are updated: by node, then by call."""
+        """Where a frame stands in the order in which running statistics are updated: by node, then by what it is."""
         frames = self.plan.frames
         frame = int(frames.block_frames[segment.block].view()[self.plan.seg_entries[segment.id].view()[row]])
-        return int(frames.tables[segment.function].node.view()[frame]), frame, segment.id
+        table = frames.tables[segment.function]
+        return int(table.node.view()[frame]), int(table.key.view()[frame]), segment.id
 
     # -- sums over all rows ------------------------------------------------------------------------------------------------
     def _over_rows(self) -> None:

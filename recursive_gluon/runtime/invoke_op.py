@@ -23,7 +23,7 @@ from ..program.serial import load, to_json
 from ..schedule.frames import Unseen
 from ..structure import Structure, unpack
 from . import batched
-from .arrays import assign
+from .arrays import assign, host_copy
 from .executor import NODES, ROOTS, Call, Result
 from .failures import failing_clearly
 
@@ -168,12 +168,12 @@ class _Invoke(mx.operator.CustomOp):
         while True:
             program = self.program
             places = _places(program, options)
-            structure = unpack(in_data[places.structure].asnumpy())
+            structure = unpack(host_copy(in_data[places.structure]))
             params = {name: in_data[at] for name, at in places.params}
             params.update(zip(places.states, aux))
             seed = 0
             if places.seed is not None:
-                high, low = (in_data[places.seed].asnumpy() * (1 << 24)).astype(np.int64).tolist()
+                high, low = (host_copy(in_data[places.seed]) * (1 << 24)).astype(np.int64).tolist()
                 seed = (high << 24) | low
             call = Call(program, structure, _fields(structure, in_data[places.fields], program), params,
                         in_data[places.structure].context, in_data[places.args], options.ints, train, keep, seed,

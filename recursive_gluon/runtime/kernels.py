@@ -60,7 +60,7 @@ class SegmentKernel:
             self.forward = Graph([*ops, *segment.batch_ops], [*segment.outputs, *self.extras])
         elif segment.mode == FRAME:
             self.forward = Graph(segment.ops, segment.outputs)
-        self._backward: Dict[Tuple[bool, ...], Graph] = {}
+        self._backward: Dict[Tuple[int, ...], Graph] = {}
 
     def _differentiate(self, recipe: Recipe, segment: Segment) -> None:
         if segment.mode == SPREAD:
@@ -83,14 +83,19 @@ class SegmentKernel:
         except NotImplementedError as error:
             self.reason = str(error)
 
-    def backward(self, gathered: Tuple[bool, ...]) -> Graph:
-        """The gradient's graph; `gathered` says which output gradients it takes from a port by index."""
+    def backward(self, gathered: Tuple[int, ...]) -> Graph:
+        """The gradient's graph; `gathered` says how many rows of a port it sums for each output gradient (0: given)."""
         graph = self._backward.get(gathered)
         if graph is None:
             g = self.gradient
             assert g is not None
-            ops = [Op("take", (f"{name}.port", f"{name}.index"), (name,), {"axis": "0", "mode": "clip"})
-                   for name, take in zip(g.ograds.values(), gathered) if take]
+            ops: List[Op] = []
+            for name, count in zip(g.ograds.values(), gathered):
+                parts = tuple(name if count == 1 else f"{name}.part{i}" for i in range(count))
+                ops += [Op("take", (f"{name}.port", f"{name}.index{i}"), (part,), {"axis": "0", "mode": "clip"})
+                        for i, part in enumerate(parts)]
+                if count > 1:
+                    ops.append(Op("add_n", parts, (name,), {"num_args": str(count)}))
             graph = Graph([*ops, *g.row_ops], [*g.inputs.values(), *g.kept_backward])
             self._backward[gathered] = graph
         return graph

@@ -18,13 +18,16 @@ from ..structure import Structure
 from .grow import Grow
 from .recipe import BlockInfo, CallSite, Recipe, Segment
 
-__all__ = ["Frames", "FrameTable", "Unseen", "mix"]
+__all__ = ["Frames", "FrameTable", "Unseen", "mix", "frame_keys", "call_step", "call_path"]
 
 
 class Unseen(RecursiveGluonError):
-    """Frames took an arm that does not exist. Caught by whoever can trace it; else it becomes UnseenPath."""
+    """Frames took an arm that does not exist. Caught by whoever can trace it; else it becomes UnseenPath.
 
-    def __init__(self, block: BlockInfo, answer, message: str):
+    `block` says where (its ``function`` and ``path``), `answer` which arm.
+    """
+
+    def __init__(self, block, answer, message: str):
         super().__init__(message)
         self.block, self.answer = block, answer
 
@@ -40,6 +43,30 @@ def mix(a, b):
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         return x ^ (x >> np.uint64(31))
+
+
+def frame_keys(function: int, shared: bool, structure: Structure, nodes, ints, trees, site: int, caller_keys):
+    """Keys of random numbers: what a frame is, not when it was reached, so that every executor and order draws the same.
+
+    Parameters
+    ----------
+    function : int
+        The function's position in the Program.
+    shared : bool
+        Whether calls on the same node with the same integers are one frame; else it belongs to one call: the one at
+        `site` (-1 for roots) in the frames with `caller_keys` (None for roots).
+    structure : Structure
+    nodes, ints, trees : arrays
+        Of the frames: node, integers (frames x integers), tree.
+    """
+    # A shared frame without a node belongs to no tree: trees that reach it in another order must not alter it.
+    keys = mix(np.uint64(function + 1), np.where(nodes >= 0, trees, 0) if shared else trees)
+    keys = mix(keys, np.where(nodes >= 0, nodes - structure.tree_offsets[trees], -1))
+    for column in ints.T:
+        keys = mix(keys, column)
+    if not shared:
+        keys = mix(mix(keys, np.full(len(nodes), site + 1)), 0 if caller_keys is None else caller_keys)
+    return keys
 
 
 class FrameTable:
@@ -175,6 +202,8 @@ class Frames:
         self.arity, self.leaves = structure.arity, structure.is_leaf
         self._host_field, self._fields = host_field, {}
         functions = recipe.program.functions
+        # Keys are for random numbers, and for the order in which frames update auxiliary states.
+        self.keyed = recipe.program.random or any(p.state for p in recipe.program.params)
         self.tables = {name: FrameTable(i, f.num_ints, len(f.args), f.num_outputs, structure.num_nodes)
                        for i, (name, f) in enumerate(functions.items())}
         blocks = len(recipe.blocks)
@@ -228,9 +257,9 @@ class Frames:
         table.depth.append(depths[new])
         table.caller.append(callers[new])
         table.site.extend(len(new), site)
-        if self.recipe.program.random:
-            table.key.append(self._keys(table, nodes[new], ints[new], trees[new], site,
-                                        None if caller_keys is None else caller_keys[new]))
+        if self.keyed:
+            table.key.append(frame_keys(table.index, table.shared, self.structure, nodes[new], ints[new], trees[new],
+                                        site, None if caller_keys is None else caller_keys[new]))
         for column, units in zip(table.arg_unit, args):
             column.append(units[new])
         for column in table.out_unit:
@@ -238,17 +267,6 @@ class Frames:
         self._new.setdefault(function, []).append(ids if len(new) == len(ids) and not table.shared
                                                   else np.arange(len(table) - len(new), len(table)))
         return ids
-
-    def _keys(self, table: FrameTable, nodes, ints, trees, site: int, caller_keys):
-        """Keys of random numbers: what the frame is, not when it was reached, so that every order draws the same."""
-        s = self.structure
-        local = np.where(nodes >= 0, nodes - s.tree_offsets[trees], -1)
-        keys = mix(mix(np.uint64(table.index + 1), trees), local)
-        for column in ints.T:
-            keys = mix(keys, column)
-        if not table.shared:
-            keys = mix(mix(keys, np.full(len(nodes), site + 1)), 0 if caller_keys is None else caller_keys)
-        return keys
 
     def grow(self) -> None:
         """Enter blocks until nothing is left but decisions on tensors."""
@@ -319,7 +337,7 @@ class Frames:
         nodes = evaluate(node.node, view)
         ints = [np.broadcast_to(evaluate(e, view), frames.shape) for e in node.ints]
         trees, depths = table.tree.view()[frames], table.depth.view()[frames] + 1
-        keys = table.key.view()[frames] if self.recipe.program.random else None
+        keys = table.key.view()[frames] if self.keyed else None
         if isinstance(node, Invoke):
             ints = np.stack(ints, 1) if ints else np.empty((len(frames), 0), np.int64)
             args = [self.value_unit(site.function, v, b, entries) for v in node.args]
@@ -375,22 +393,27 @@ class Frames:
                 break
             caller = self.recipe.sites[site]
             frame = int(table.caller.view()[frame])
-            steps.append(_step(caller.node.node, caller.node))
+            steps.append(call_step(caller.node))
             name = caller.function
-        way = "".join(reversed(steps[:limit]))
-        return f"{function}[{'root' if len(steps) <= limit else '...'}{way}]"
+        return call_path(function, steps, limit)
 
     def _path_of_call(self, site: int, caller: int) -> str:
         if site < 0:
             return self.recipe.program.root
         info = self.recipe.sites[site]
-        return self.call_path(info.function, caller)[:-1] + _step(info.node.node, info.node) + "]"
+        return self.call_path(info.function, caller)[:-1] + call_step(info.node) + "]"
 
 
-def _step(ref: Expr, node) -> str:
+def call_path(function: str, steps: List[str], limit: int = 12) -> str:
+    """How a frame of `function` was reached; `steps` lead from it to the root."""
+    return f"{function}[{'root' if len(steps) <= limit else '...'}{''.join(reversed(steps[:limit]))}]"
+
+
+def call_step(node) -> str:
+    """A call's step in a call path."""
     if isinstance(node, ForEach):
         return ".children[*]"
-    text = str(ref)
+    text = str(node.node)
     for plain, short in ((".child(0)", ".left"), (".child(1)", ".right")):
         text = text.replace(plain, short)
     return text[len("node"):] if text.startswith("node") else ""
