@@ -5,16 +5,16 @@ Nothing is planned, and Python's stack is not used by depth.
 """
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from .._compat import mx
-from ..errors import ArityError, DepthLimitError, TraceError, UnseenPath, VisitError
+from ..errors import ArityError, DepthLimitError, TraceError, VisitError
 from ..program.expr import Expr, evaluate
 from ..program.ir import Block, Branch, Field, ForEach, Function, Integer, Invoke, Op, Raise, Random, Return
 from ..program.rules.site import flag, number
-from ..schedule.frames import call_path, call_step, frame_keys, mix
+from ..schedule.frames import Unseen, call_path, call_step, frame_keys, mix
 from .arrays import call as call_operator
 from .arrays import upload
 from .draws import draw
@@ -31,6 +31,13 @@ def run(call: Call) -> Result:
     return _Run(call).forward()
 
 
+class _Place(NamedTuple):
+    """A block: its function, and the answers that lead to it."""
+
+    function: str
+    path: str
+
+
 class _Frame:
     """One call of a function: what was passed, what is computed so far, where it goes on."""
 
@@ -41,6 +48,7 @@ class _Frame:
         self.depth = 0 if caller is None else caller.depth + 1
         self.values: Dict[str, Any] = dict(zip(function.args, args))
         self.block: Block = function.body
+        self.answers = "body"  # given so far
         self.position = 0  # of the next node of the block
         self.callees: List["_Frame"] = []  # what the call at that position has started
         self.started = False
@@ -128,11 +136,11 @@ class _Run(Result):
             self._host[name] = values.reshape(len(values), -1)[:, 0]
         return self._host[name]
 
-    def _leaf(self, array, sum_up: bool = False):
+    def _leaf(self, array):
         """An array as a leaf of the tape."""
         array = array.detach()
         if self.call.keep and _is_float(array):
-            array.attach_grad("add" if sum_up else "write")
+            array.attach_grad()
         return array
 
     def _row(self, name: str, node: int):
@@ -215,7 +223,8 @@ class _Run(Result):
                 return None
             if isinstance(end, Raise):
                 raise TraceError(f"{frame.path()}: the body raises {end.kind} at {end.where}: {end.message}")
-            frame.block, frame.position = self._arm(frame, end), 0
+            answer = self._answer(frame, end)
+            frame.block, frame.position, frame.answers = end.arms[answer], 0, f"{frame.answers}/{answer}"
 
     def _invoke(self, frame: _Frame, node: Invoke) -> Optional[_Frame]:
         if not frame.callees:
@@ -297,7 +306,7 @@ class _Run(Result):
         self.normalised += outputs[:1] if updates else []
         return outputs
 
-    def _arm(self, frame: _Frame, end: Branch) -> Block:
+    def _answer(self, frame: _Frame, end: Branch):
         if isinstance(end.test, Expr):
             answer = np.broadcast_to(evaluate(end.test, _Seen(self, frame)), (1,))[0]
         else:
@@ -305,9 +314,9 @@ class _Run(Result):
         answer = bool(answer) if all(isinstance(a, bool) for a in end.arms) else int(answer)
         if answer not in end.arms:
             test = end.test if isinstance(end.test, Expr) else f"the tensor at {end.where}"
-            raise UnseenPath(f"{frame.path()}: {test} is {answer}, a path that was never traced (traced: "
-                             f"{', '.join(map(str, end.arms))}); call the net on such data before export()")
-        return end.arms[answer]
+            raise Unseen(_Place(frame.function.name, frame.answers), answer, f"{frame.path()}: {test} is {answer}, a path "
+                         f"that was never traced (traced: {', '.join(map(str, end.arms))})")
+        return answer
 
     # -- results ------------------------------------------------------------------------------------------------------------
     def _nodes(self) -> List[_Frame]:
