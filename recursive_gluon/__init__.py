@@ -5,5 +5,6 @@ from .block import RecursiveBlock as RecursiveBlock
 from .data import Forest as Forest
 from .data import Tree as Tree
 from .structure import string_code as string_code
+from .subgraph import SubGraph as SubGraph
 
-__all__ = ["Forest", "RecursiveBlock", "Tree", "data", "string_code", "__version__"]
+__all__ = ["Forest", "RecursiveBlock", "SubGraph", "Tree", "data", "string_code", "__version__"]

@@ -147,7 +147,7 @@ class RecursiveBlock(HybridBlock):
     def _body(self) -> Body:
         def run(node, arguments):
             return self._run_body(mx.sym, node, arguments)
-        return Body(id(self), self.name, run)
+        return Body(id(self), self.name, run, self._declared_outputs)
 
     def _run_body(self, F, node, arguments):
         if F is mx.sym:
@@ -231,6 +231,8 @@ class RecursiveBlock(HybridBlock):
          self._out_format) = self._graphs[key]
 
     _current: Any = None
+    #: how many outputs were declared before the body (see SubGraph); None: a base path tells
+    _declared_outputs: Optional[int] = None
 
     def _get_graph(self, *args):
         if not self._cached_graph:

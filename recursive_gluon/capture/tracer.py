@@ -34,11 +34,15 @@ class Signature:
 
 @dataclass(frozen=True)
 class Body:
-    """What can be traced: `key` tells bodies apart, `run(node, arguments)` calls the user's code."""
+    """What can be traced: `key` tells bodies apart, `run(node, arguments)` calls the user's code.
+
+    `num_outputs` is given where it was declared before the body; else a base path tells it.
+    """
 
     key: Any
     name: str
     run: Callable[..., Any]
+    num_outputs: Optional[int] = None
 
 
 @dataclass
@@ -90,6 +94,9 @@ class Tracer:
                 name, n = f"{body.name}_{n}", n + 1
             layout = node._layout if node is not None else Layout()
             found = self.functions[key] = FunctionTrace(body, name, node is not None, kinds, layout)
+            if body.num_outputs is not None:
+                n = body.num_outputs
+                found.signature = Signature(n, None if n == 1 else (None,) * n)
         return found
 
     def call(self, body: Body, node: Optional[SymbolicNode], arguments: Tuple[Any, ...]):

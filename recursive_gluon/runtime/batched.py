@@ -7,6 +7,8 @@ import numpy as np
 
 from .._compat import mx
 from ..program.ir import Field, Integer, Random
+from ..errors import MaxNodesError
+from ..schedule.order import depth_first
 from ..schedule.plan import Batch, Plan
 from ..schedule.recipe import FRAME, SPREAD, Port
 from .arrays import call as call_operator
@@ -254,11 +256,28 @@ class BatchedRun(Result):
         """The outputs: rows of the root function's ports."""
         root = self.recipe.program.functions[self.recipe.program.root]
         self.output_rows = [self.plan.output_rows(j, self.returned) for j in range(root.num_outputs)]
-        outputs = []
+        if self.call.max_nodes:
+            self._pad()
         for j, rows in enumerate(self.output_rows):
             port = self.ports[self.recipe.port(("out", root.name, j))]
-            outputs.append(mx.nd.take(port, upload(rows, self.ctx, "int32"), mode="clip"))
-        self.outputs = outputs
+            out = mx.nd.take(port, upload(rows, self.ctx, "int32"), mode="clip")
+            self.outputs.append(out.reshape((-1, self.call.max_nodes, *out.shape[1:])) if self.call.max_nodes else out)
+
+    def _pad(self) -> None:
+        """For a grown structure: rows by tree and depth-first place, row 0 (zero) where a tree has no more frames."""
+        trees, most = self.call.structure.num_trees, self.call.max_nodes
+        tree, place = depth_first(self.plan.frames, self.recipe.program.root)
+        count = np.bincount(tree, minlength=trees)
+        if len(count) and count.max() > most:
+            raise MaxNodesError(f"tree {int(np.argmax(count))} grew to {int(count.max())} nodes, declared were "
+                                f"max_nodes={most}; declare more, or stop the growth at a depth")
+        padded = []
+        for rows in self.output_rows:
+            table = np.zeros(trees * most, np.int64)
+            table[tree * most + place] = rows
+            padded.append(table)
+        self.output_rows = padded
+        self.count = upload(count, self.ctx, "int32")
 
     def backward(self, ograds):
         from .batched_backward import backward

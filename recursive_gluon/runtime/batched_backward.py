@@ -115,7 +115,7 @@ class _Backward:
         for pull in self.pulls.values():
             pull.finish()
         for port, base, ograd in outputs:
-            put_rows(self.pulls[port].buffer, base, ograd)
+            put_rows(self.pulls[port].buffer, base, ograd.reshape((-1, *self.pulls[port].shape)))
 
     def _gives(self, segment, kernel, slot) -> bool:
         if not slot.dtype.startswith("float") or slot.kind in ("integer", "random") or segment.mode == SPREAD:

@@ -22,7 +22,7 @@ from ..program.ir import Program
 from ..program.serial import load, to_json
 from ..schedule.frames import Unseen
 from ..structure import Structure, unpack
-from . import batched
+from . import batched, reference
 from .arrays import assign, host_copy
 from .executor import NODES, ROOTS, Call, Result
 from .failures import failing_clearly
@@ -30,7 +30,7 @@ from .failures import failing_clearly
 __all__ = ["OP_TYPE", "EXECUTORS", "Options", "Live", "invoke_symbol", "input_order"]
 
 OP_TYPE = "recursive_gluon_invoke"
-EXECUTORS = {"mxnet": batched.run}
+EXECUTORS = {"mxnet": batched.run, "reference": reference.run}
 
 
 class Live:

@@ -62,10 +62,7 @@ class Plan:
         numbers: Dict[Tuple[int, ...], int] = {}
         layout: Dict[Port, int] = {}
         for port, segments in writers.items():
-            # A segment that writes a port twice in one launch would number its rows twice: give it a layout alone.
-            twice = len(set(segments)) != len(segments)
-            key = (*sorted(segments), *((-1000, len(numbers)) if twice else ()))
-            layout[port] = numbers.setdefault(key, len(numbers))
+            layout[port] = numbers.setdefault(tuple(sorted(segments)), len(numbers))
         return layout, len(numbers)
 
     def __post_init__(self):

@@ -184,7 +184,9 @@ class _FunctionMaker:
         self.definition: Dict[str, Tuple[Any, int]] = {}
         self.sources: Dict[str, FrozenSet] = {a: frozenset([("arg", j)]) for j, a in enumerate(function.args)}
         self.phase: Dict[str, int] = {}
-        self.slot_cache: Dict[Tuple[int, str], Slot] = {}
+        self.kinds: Dict[int, tuple] = {}  # of segments: how one runs, and which of those that feed a port it is
+        self.turns: Dict[tuple, int] = {}
+        self.siblings: Dict[str, Tuple[str, ...]] = {}  # outputs of one operator
         maker.shared_ops[function.name] = []
 
     # -- copies: what feeds a port is made by an operator of the block, and feeds that port alone ---------------------
@@ -203,6 +205,7 @@ class _FunctionMaker:
             if isinstance(node, Op):
                 is_row = any(v in self.rows for v in node.inputs)
                 scope.update((v, is_row) for v in node.outputs)
+                self.siblings.update((v, node.outputs) for v in node.outputs)
                 if is_row:
                     self.rows.update(node.outputs)
                 nodes.append(node)
@@ -230,7 +233,9 @@ class _FunctionMaker:
 
     def _feed(self, value: str, port: Port, nodes: List[Any], scope: Dict[str, bool]) -> str:
         port = self.maker.same_port.get(port, port)
-        if scope.get(value) and self.feeds.setdefault(value, port) == port:
+        others = [v for v in self.siblings.get(value, ()) if v != value]
+        if scope.get(value) and all(self.feeds.get(v) != port for v in others) \
+                and self.feeds.setdefault(value, port) == port:
             return value
         copy = self._copy(value, nodes, scope)
         self.feeds[copy] = port
@@ -293,6 +298,8 @@ class _FunctionMaker:
         for segment in info.segments:
             self._connect(segment)
         if isinstance(block.end, Branch):
+            if isinstance(block.end.test, str):
+                self._export(block.end.test)
             for answer, arm in block.end.arms.items():
                 info.arms[answer] = self._block(arm, info.id, f"{path}/{answer}")
         return info.id
@@ -306,20 +313,26 @@ class _FunctionMaker:
         mode, table, batch_ops, reason = self._how(op)
         sources = frozenset().union(*[self.sources.get(v, frozenset()) for v in row_inputs])
         tail = not self.needed.intersection(op.outputs) and mode == BATCH
-        kind = (mode, table, tail)
+        # A unit has one row in a port: values of a segment that feed the same port would overwrite one another.
+        fed = [self.feeds[v] for v in op.outputs if v in self.feeds]
+        turn = max([self.turns.get((info.id, mode, table, tail, sources, port), 0) for port in fed], default=0)
+        for port in fed:
+            self.turns[info.id, mode, table, tail, sources, port] = turn + 1
+        kind = (mode, table, tail, turn)
         phase = 0
         for v in row_inputs:
             made = self.definition.get(v)
             # What waits for less comes before by itself; among those that wait for the same, phases keep the order.
             if made is not None and isinstance(made[0], Segment) and made[0].block == info.id \
                     and self.sources[v] == sources:
-                same = (made[0].mode, made[0].table, made[0].tail) == kind and mode == BATCH
+                same = self.kinds[made[0].id] == kind and mode == BATCH
                 phase = max(phase, self.phase[v] + (0 if same else 1))
         key = (kind, sources, phase) if mode == BATCH else ("alone", op.outputs[0])
         segment = groups.get(key)
         if segment is None:
             segment = Segment(len(self.maker.segments), self.function.name, info.id, mode, table, tail, reason=reason)
             groups[key] = segment
+            self.kinds[segment.id] = kind
             self.maker.segments.append(segment)
             info.segments.append(segment)
         segment.ops.append(op)
