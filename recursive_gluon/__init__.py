@@ -4,7 +4,8 @@ from .__about__ import __version__ as __version__
 from .block import RecursiveBlock as RecursiveBlock
 from .data import Forest as Forest
 from .data import Tree as Tree
+from .explain import explain as explain
 from .structure import string_code as string_code
 from .subgraph import SubGraph as SubGraph
 
-__all__ = ["Forest", "RecursiveBlock", "SubGraph", "Tree", "data", "string_code", "__version__"]
+__all__ = ["Forest", "RecursiveBlock", "SubGraph", "Tree", "data", "explain", "string_code", "__version__"]

@@ -20,7 +20,7 @@ from .program import Program, verify
 from .program.expr import NODE
 from .program.infer import infer
 from .program.ir import Param
-from .runtime.executor import NODES, ROOTS
+from .runtime.executor import NODES, ROOTS, Call
 from .runtime.invoke_op import EXECUTORS, Live, Options, invoke_symbol
 from .runtime.recipes import row_type
 from .schedule.frames import Unseen
@@ -142,6 +142,19 @@ class RecursiveBlock(HybridBlock):
         if not self._sources:
             raise TraceError(f"{self.name} has no Program yet: call hybridize() and then the block once")
         return list(self._sources.values())[-1].live.program
+
+    def _prepare(self, x, args, train: bool, returns: str) -> Tuple["Source", Call]:
+        """A call of this block as the executors take it, for those who look at how it runs."""
+        forest, arguments, has_node = self._as_forest(x, args)
+        tensors = [a for a in arguments if isinstance(a, mx.nd.NDArray)]
+        source = self._source(arguments, has_node, _layout_of(forest))
+        program = source.live.program
+        self._initialize(program, forest, tensors)
+        ctx = forest.context
+        params = {p.name: p.data(ctx) for p in self.collect_params().values() if p.name in program.by_name}
+        ints = tuple(int(a) for a, kind in zip(arguments, source.kinds) if kind == "int")
+        return source, Call(program, forest.structure, {n: forest[n] for n in forest.fields}, params, ctx, tensors, ints,
+                            train, train, 0, returns, 0, self._depth_limit(forest.num_nodes))
 
     # -- bodies -----------------------------------------------------------------------------------------------------
     def _body(self) -> Body:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 __all__ = ["Record", "user_location"]
 
-_HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-_INSIDE = tuple(os.path.join(_HERE, part) + os.sep for part in ("capture", "program", "runtime", "schedule"))
-_BLOCK = os.path.join(_HERE, "block.py")
+_HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+#: cells are written as a user writes them: a place in one of them is worth naming
+_CELLS = os.path.join(_HERE, "nn") + os.sep
 _MXNET = os.sep + "mxnet" + os.sep
 
 
@@ -31,7 +31,8 @@ def user_location() -> str:
     frame = sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_filename
-        if not (_MXNET in name or name == _BLOCK or name.startswith(_INSIDE) or name.startswith("<")):
+        ours = name.startswith(_HERE) and not name.startswith(_CELLS)
+        if not (ours or _MXNET in name or name.startswith("<")):
             return f"{_short(name)}:{frame.f_lineno}"
         frame = frame.f_back
     return ""
