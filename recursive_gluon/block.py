@@ -24,7 +24,8 @@ from .runtime.executor import NODES, ROOTS, Call
 from .runtime.invoke_op import EXECUTORS, Live, Options, invoke_symbol
 from .runtime.recipes import row_type
 from .schedule.frames import Unseen
-from .structure import Structure
+from .runtime.schedules import prepare
+from .structure import Structure, pack
 
 __all__ = ["RecursiveBlock"]
 
@@ -125,6 +126,8 @@ class RecursiveBlock(HybridBlock):
             self._initialize(source.live.program, forest, tensors)
             key = (source, tuple(a for a in arguments if not isinstance(a, mx.nd.NDArray)), returns, max_nodes,
                    self._depth_limit(forest.num_nodes), forest.fields)
+            if self._executor == "mxnet":
+                self._plan_ahead(source, forest, arguments, returns, max_nodes)
             return self._cached_call(key, source, forest, tensors, has_node)
 
     def export(self, path: str, epoch: int = 0, remove_amp_cast: bool = True):
@@ -143,18 +146,32 @@ class RecursiveBlock(HybridBlock):
             raise TraceError(f"{self.name} has no Program yet: call hybridize() and then the block once")
         return list(self._sources.values())[-1].live.program
 
-    def _prepare(self, x, args, train: bool, returns: str) -> Tuple["Source", Call]:
-        """A call of this block as the executors take it, for those who look at how it runs."""
-        forest, arguments, has_node = self._as_forest(x, args)
-        tensors = [a for a in arguments if isinstance(a, mx.nd.NDArray)]
-        source = self._source(arguments, has_node, _layout_of(forest))
-        program = source.live.program
-        self._initialize(program, forest, tensors)
-        ctx = forest.context
+    def _call_for(self, source: "Source", forest: Forest, arguments, train: bool, returns: str, max_nodes: int = 0) -> Call:
+        """A call of this block as the executors take it."""
+        program, ctx = source.live.program, forest.context
         params = {p.name: p.data(ctx) for p in self.collect_params().values() if p.name in program.by_name}
+        tensors = [a for a in arguments if isinstance(a, mx.nd.NDArray)]
         ints = tuple(int(a) for a, kind in zip(arguments, source.kinds) if kind == "int")
-        return source, Call(program, forest.structure, {n: forest[n] for n in forest.fields}, params, ctx, tensors, ints,
-                            train, train, 0, returns, 0, self._depth_limit(forest.num_nodes))
+        return Call(program, forest.structure, dict(zip(forest.fields, forest[1:])), params, ctx, tensors, ints, train,
+                    train, 0, returns, max_nodes, self._depth_limit(forest.num_nodes))
+
+    def _prepare(self, x, args, train: bool, returns: str) -> Tuple["Source", Call]:
+        """A call from outside, for those who look at how it runs."""
+        forest, arguments, has_node = self._as_forest(x, args)
+        source = self._source(arguments, has_node, _layout_of(forest))
+        self._initialize(source.live.program, forest, [a for a in arguments if isinstance(a, mx.nd.NDArray)])
+        return source, self._call_for(source, forest, arguments, train, returns)
+
+    def _plan_ahead(self, source: "Source", forest: Forest, arguments, returns: str, max_nodes: int) -> None:
+        """Plan while the engine works on the step before; data that does not fit the body raises here and now."""
+        while True:
+            call = self._call_for(source, forest, arguments, mx.autograd.is_training(), returns, max_nodes)
+            call.packed = pack(forest.structure).tobytes()
+            try:
+                prepare(call)
+                return
+            except Unseen as unseen:
+                source.live.update(source.live.extend(source.live.program, unseen))
 
     # -- bodies -----------------------------------------------------------------------------------------------------
     def _body(self) -> Body:
@@ -362,10 +379,5 @@ def _counting(x, args) -> Forest:
     number = np.arange(rows, dtype=np.int32)
     structure = Structure(np.arange(rows + 1, dtype=np.int32), number, np.zeros(rows + 1, np.int32),
                           np.empty(0, np.int32), fields=("index",))
-    return Forest._make([mx.nd.array(_packed(structure), ctx=context, dtype="int32"),
+    return Forest._make([mx.nd.array(pack(structure), ctx=context, dtype="int32"),
                          mx.nd.array(number, ctx=context, dtype="int32")], structure)
-
-
-def _packed(structure: Structure):
-    from .structure import pack
-    return pack(structure)

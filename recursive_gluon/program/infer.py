@@ -15,6 +15,9 @@ __all__ = ["Types", "infer"]
 
 Shape = Tuple[int, ...]
 
+#: stands for a dtype where shapes alone are inferred
+_ANY = "float32"
+
 
 @dataclass(frozen=True)
 class Types:
@@ -30,7 +33,8 @@ class Types:
     outputs: Mapping[str, Tuple[Tuple[Shape, str], ...]]
 
 
-def infer(program: Program, fields: Mapping[str, Tuple[Shape, str]], args: Sequence[Tuple[Shape, str]] = (),
+def infer(program: Program, fields: Mapping[str, Tuple[Shape, Optional[str]]],
+          args: Sequence[Tuple[Shape, Optional[str]]] = (),
           params: Optional[Mapping[str, Shape]] = None) -> Types:
     """Infer the types of `program`.
 
@@ -38,6 +42,7 @@ def infer(program: Program, fields: Mapping[str, Tuple[Shape, str]], args: Seque
     ----------
     program : Program
     fields : mapping from a field's name to (shape of its row with leading 1, dtype)
+        A dtype None anywhere: shapes alone are inferred.
     args : sequence of (shape, dtype)
         Tensors passed to the root function, per frame.
     params : mapping, optional
@@ -60,6 +65,10 @@ class _Inference:
         self.dtypes: Dict[str, Dict[str, str]] = {f: {} for f in program.functions}
         self.params: Dict[str, Shape] = {}
         self.param_dtypes = {p.name: p.dtype for p in program.params}
+        dtypes = [dtype for _, dtype in (*args, *fields.values())]
+        self.typed = None not in dtypes
+        #: what an integer of the body is where it meets tensors
+        self.floating = next((t for t in (*self.param_dtypes.values(), *dtypes) if t and t.startswith("float")), "float32")
         for p in program.params:
             shape = params.get(p.name) or p.shape
             if shape and all(n > 0 for n in shape):
@@ -88,6 +97,8 @@ class _Inference:
     def _know(self, function: str, value: str, shape: Optional[Shape], dtype: Optional[str]) -> None:
         if shape:
             self.shapes[function][value] = tuple(shape)
+        if not self.typed:
+            dtype = _ANY
         if dtype:
             self.dtypes[function][value] = dtype
 
@@ -99,6 +110,7 @@ class _Inference:
                     ops.append(node)
                 else:
                     self._leaf(function.name, node)
+        ops = self._ready(function.name, ops)
         if ops:
             self._infer_ops(function, ops)
         for block in function.blocks():
@@ -113,7 +125,7 @@ class _Inference:
             if node.name in self.fields:
                 self._know(function, node.outputs[0], *self.fields[node.name])
         elif isinstance(node, Integer):
-            self._know(function, node.outputs[0], (1,), "float32")
+            self._know(function, node.outputs[0], (1,), self.floating)
         elif isinstance(node, Random):
             like = self._dtype(function, node.attrs["like"]) if "like" in node.attrs else "float32"
             self._know(function, node.outputs[0], node.shape, node.attrs.get("dtype", like))
@@ -121,6 +133,20 @@ class _Inference:
             for value, known in zip(node.outputs, self.outputs[node.function]):
                 if known is not None:
                     self._know(function, value, *known)
+
+    def _ready(self, function: str, ops: List[Op]) -> List[Op]:
+        """Operators all of whose inputs are known, or follow from those that are.
+
+        Given some of an operator's inputs, MXNet refuses (Dropout), or infers nonsense (Concat). What a call returns
+        is unknown until a base path has told.
+        """
+        known = {v for v in self.shapes[function] if v in self.dtypes[function]}
+        ready = []
+        for op in ops:
+            if all(v.startswith("@") or v in known for v in op.inputs):
+                ready.append(op)
+                known.update(op.outputs)
+        return ready
 
     def _infer_ops(self, function: Function, ops: List[Op]) -> None:
         symbol = to_symbol(ops, [v for op in ops for v in op.outputs])
@@ -134,7 +160,7 @@ class _Inference:
             for n, s in zip(symbol.list_arguments() + symbol.list_auxiliary_states(), [*(arg or ()), *(aux or ())]):
                 if s and all(s):
                     self._learn(name, n, tuple(s))
-            targ, tout, taux = symbol.infer_type_partial(**known_types)
+            tout = symbol.infer_type_partial(**known_types)[1] if self.typed else [None] * len(values)
         except mx.MXNetError as error:
             raise TraceError(f"{name}: {self._blame(ops, str(error))}") from None
         for v, s in zip(values, out or ()):
@@ -143,6 +169,8 @@ class _Inference:
         for v, t in zip(values, tout or ()):
             if t is not None:
                 self.dtypes[name][v] = np.dtype(t).name
+            elif not self.typed:
+                self.dtypes[name][v] = _ANY
 
     def _blame(self, ops: List[Op], text: str) -> str:
         first = next((line for line in text.splitlines() if "Error in operator" in line or "Check failed" in line), text)

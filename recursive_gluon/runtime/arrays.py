@@ -2,14 +2,15 @@
 from __future__ import annotations
 
 import ctypes
+from functools import lru_cache
 from typing import Mapping, Sequence
 
 import numpy as np
-from mxnet.base import _LIB, check_call
+from mxnet.base import _LIB, c_str, check_call
 
 from .._compat import mx
 
-__all__ = ["call", "gather_sum", "grown", "host_copy", "put_rows", "rows_of", "upload", "embedding_grad", "add_grads", "assign"]
+__all__ = ["call", "gather_sum", "host_copy", "put_rows", "rows_of", "upload", "embedding_grad", "add_grads", "assign"]
 
 
 def call(op: str, inputs: Sequence, attrs: Mapping[str, str]):
@@ -18,11 +19,16 @@ def call(op: str, inputs: Sequence, attrs: Mapping[str, str]):
         return embedding_grad(*inputs, attrs)
     if op == "_rg_spread":
         raise ValueError("_rg_spread is done by the executor")
-    function = getattr(mx.nd, op, None) if not op.startswith("_") else getattr(mx.nd._internal, op, None)
-    if function is None:
-        function = getattr(mx.nd.op, op, None) or getattr(mx.nd._internal, op)
-    kwargs = {k: v for k, v in attrs.items() if k != "num_args"}
-    return function(*inputs, **kwargs)
+    return mx.nd._internal._imperative_invoke(_handle(op), inputs, list(attrs), list(attrs.values()), None, False, False)
+
+
+@lru_cache(maxsize=None)
+def _handle(op: str) -> int:
+    # Not every operator has a function in mx.nd, and some functions there do more than the operator.
+    handle = ctypes.c_void_p()
+    check_call(_LIB.NNGetOpHandle(c_str(op), ctypes.byref(handle)))
+    assert handle.value is not None
+    return handle.value
 
 
 def upload(values: np.ndarray, ctx, dtype=None):
@@ -88,17 +94,6 @@ def gather_sum(buffer, index: np.ndarray, counts: np.ndarray, ctx):
         buffer = (mx.nd.take(buffer, upload(left, ctx, "int32"), mode="clip")
                   + mx.nd.take(buffer, upload(right, ctx, "int32"), mode="clip"))
         index, counts = np.arange(1, len(at) + 1), half
-
-
-def grown(buffer, rows: int, shape, dtype, ctx):
-    """`buffer` with at least `rows` rows (new ones are zero); None is an empty buffer."""
-    if buffer is not None and buffer.shape[0] >= rows:
-        return buffer
-    size = rows if buffer is None else max(rows, 2 * buffer.shape[0])
-    new = mx.nd.zeros((size, *shape), ctx=ctx, dtype=dtype)
-    if buffer is not None:
-        put_rows(new, 0, buffer)
-    return new
 
 
 def embedding_grad(indices, ograd, attrs: Mapping[str, str]):

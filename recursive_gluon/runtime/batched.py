@@ -7,17 +7,16 @@ import numpy as np
 
 from .._compat import mx
 from ..program.ir import Field, Integer, Random
-from ..errors import MaxNodesError
-from ..schedule.order import depth_first
-from ..schedule.plan import Batch, Plan
+from ..schedule.plan import Batch
 from ..schedule.recipe import FRAME, SPREAD, Port
 from .arrays import call as call_operator
-from .arrays import gather_sum, grown, host_copy, put_rows, upload
+from .arrays import gather_sum, put_rows, upload
 from .arrays import rows_of as _slice
 from .draws import draw
-from .executor import NODES, Call, Result
+from .executor import Call, Result
 from .kernels import SegmentKernel
 from .recipes import Compiled, compiled
+from .schedules import Schedule, prepared
 
 __all__ = ["run"]
 
@@ -38,14 +37,21 @@ class BatchedRun(Result):
         self.kept: Dict[Tuple[int, str], Any] = {}
         self.saved: List[Dict[str, Any]] = []
         self.rows: Dict[Tuple[int, str], List[Tuple[Any, int]]] = {}
-        self._host: Dict[str, np.ndarray] = {}
+
+    def release(self) -> None:
+        for buffer in self.ports.values():
+            self.code.pool.give_back(buffer)
+        for buffer in self.kept.values():
+            self.code.pool.give_back(buffer, reserved=False)
+        self.ports, self.kept, self.saved, self.rows = {}, {}, [], {}
 
     # -- forward ----------------------------------------------------------------------------------------------------
     def forward(self) -> Result:
         call = self.call
-        self.plan = Plan.make(self.recipe, call.structure, call.ints, self._host_field, call.max_depth)
-        self.shared = self._run_shared()
-        for batches, settle in self.plan.run_rounds(self._wanted):
+        self.shared_values = self._run_shared()
+        self.schedule = prepared(call) or Schedule.begin(call, self.code)
+        self.plan = self.schedule.plan
+        for batches, settle in self.schedule.rounds():
             self._make_room()
             self._upload(batches)
             for batch in batches:
@@ -53,29 +59,16 @@ class BatchedRun(Result):
             settle(self._read)
         self._collect()
         self.statistics = {"rounds": self.plan.rounds, "batches": len(self.plan.batches)}
-        if not call.keep:
-            self.ports, self.kept, self.saved = {}, {}, []
+        if call.keep:
+            self.schedule.readers  # while the engine computes: the plan of the gradient
+        else:
+            self.release()
         return self
 
-    def _host_field(self, name: str) -> np.ndarray:
-        if name not in self._host:
-            self._host[name] = host_copy(self.call.fields[name])
-        return self._host[name]
-
-    def _wanted(self) -> np.ndarray:
-        """The root function's frames whose values are returned."""
-        if self.call.max_nodes:
-            self.returned = np.arange(len(self.plan.frames.tables[self.recipe.program.root]))
-        elif self.call.returns == NODES:
-            self.returned = self.plan.node_frames()
-        else:
-            self.returned = self.plan.roots
-        return self.returned
-
-    def _run_shared(self) -> Dict[str, Any]:
-        """Parameters, and what is computed from them alone, once."""
+    def _run_shared(self) -> Dict[str, Dict[str, Any]]:
+        """Parameters, and what each function computes from them alone, once."""
         values = {f"@{name}": array for name, array in self.call.params.items()}
-        self.shared_values = {}
+        result = {}
         for function, ops in self.recipe.shared_ops.items():
             mine = dict(values)
             for op in ops:
@@ -84,8 +77,8 @@ class BatchedRun(Result):
                     attrs["ctx"] = str(self.ctx)
                 out = call_operator(op.op, [mine[v] for v in op.inputs], attrs)
                 mine.update(zip(op.outputs, [out] if isinstance(out, mx.nd.NDArray) else out))
-            self.shared_values[function] = mine
-        return values
+            result[function] = mine
+        return result
 
     def _make_room(self) -> None:
         """Ports and kept buffers as large as the plan has become."""
@@ -93,7 +86,8 @@ class BatchedRun(Result):
         for port, layout in plan.layout.items():
             shape, dtype = self.recipe.port_type(port)
             rest = shape[1:] if shape[:1] == (1,) else shape
-            self.ports[port] = grown(self.ports.get(port), plan.layout_size[layout], rest, dtype, self.ctx)
+            self.ports[port] = self.code.pool.larger(self.ports.get(port), plan.layout_size[layout], rest, dtype,
+                                                     self.ctx)
         n = self.call.structure.num_trees
         if plan.rounds == 1:
             for port, arg in zip(plan.root_ports, self.call.args):
@@ -105,8 +99,9 @@ class BatchedRun(Result):
             if kernel.gradient is not None and plan.seg_size[segment.id]:
                 for v in kernel.gradient.kept_forward:
                     shape, dtype = self.code.type_of(segment.function, v)
-                    self.kept[segment.id, v] = grown(self.kept.get((segment.id, v)), plan.seg_size[segment.id],
-                                                     shape[1:], dtype, self.ctx)
+                    self.kept[segment.id, v] = self.code.pool.larger(
+                        self.kept.get((segment.id, v)), plan.seg_size[segment.id], shape[1:], dtype, self.ctx,
+                        reserved=False)
 
     def _upload(self, batches: List[Batch]) -> None:
         """All row numbers of a round in one array on the device; draws and integers as arrays of rows."""
@@ -254,30 +249,13 @@ class BatchedRun(Result):
 
     def _collect(self) -> None:
         """The outputs: rows of the root function's ports."""
-        root = self.recipe.program.functions[self.recipe.program.root]
-        self.output_rows = [self.plan.output_rows(j, self.returned) for j in range(root.num_outputs)]
-        if self.call.max_nodes:
-            self._pad()
-        for j, rows in enumerate(self.output_rows):
-            port = self.ports[self.recipe.port(("out", root.name, j))]
+        root, most = self.recipe.program.root, self.call.max_nodes
+        for j, rows in enumerate(self.schedule.output_rows):
+            port = self.ports[self.recipe.port(("out", root, j))]
             out = mx.nd.take(port, upload(rows, self.ctx, "int32"), mode="clip")
-            self.outputs.append(out.reshape((-1, self.call.max_nodes, *out.shape[1:])) if self.call.max_nodes else out)
-
-    def _pad(self) -> None:
-        """For a grown structure: rows by tree and depth-first place, row 0 (zero) where a tree has no more frames."""
-        trees, most = self.call.structure.num_trees, self.call.max_nodes
-        tree, place = depth_first(self.plan.frames, self.recipe.program.root)
-        count = np.bincount(tree, minlength=trees)
-        if len(count) and count.max() > most:
-            raise MaxNodesError(f"tree {int(np.argmax(count))} grew to {int(count.max())} nodes, declared were "
-                                f"max_nodes={most}; declare more, or stop the growth at a depth")
-        padded = []
-        for rows in self.output_rows:
-            table = np.zeros(trees * most, np.int64)
-            table[tree * most + place] = rows
-            padded.append(table)
-        self.output_rows = padded
-        self.count = upload(count, self.ctx, "int32")
+            self.outputs.append(out.reshape((-1, most, *out.shape[1:])) if most else out)
+        if most:
+            self.count = upload(self.schedule.count, self.ctx, "int32")
 
     def backward(self, ograds):
         from .batched_backward import backward

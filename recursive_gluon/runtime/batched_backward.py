@@ -1,9 +1,4 @@
-"""The *mxnet* executor, backward: the batches in reverse, each giving the gradients of what it read.
-
-A row of a port was read by certain rows of certain slots; its gradient is the sum of what those rows gave back.
-Whoever computes the gradient of a slot writes to a buffer of its own, whoever needs the gradient of a port's row
-pulls from there: nothing is scattered, and the order of every sum is fixed by the plan.
-"""
+"""The *mxnet* executor, backward: the batches in reverse, each giving back the gradients of what it read."""
 from __future__ import annotations
 
 from typing import Any, Dict, List, Optional, Sequence, Tuple
@@ -16,55 +11,26 @@ from ..schedule.plan import Batch
 from ..schedule.recipe import FRAME, SPREAD, Port
 from .arrays import add_grads, call, gather_sum, put_rows, upload
 from .executor import Gradients
+from .readers import PortReaders
 
 __all__ = ["backward"]
 
-#: up to so many readers of one row are summed inside the gradient's graph
-MANY = 4
 
 
 class _Pull:
-    """The gradient of one port: a buffer of what readers give, and for each row of the port who they are."""
+    """The gradient of one port: a buffer of what its readers give back, and for each row who they are."""
 
-    def __init__(self, shape, dtype: str, rows: int, ctx):
-        self.shape, self.dtype, self.rows, self.ctx = shape, dtype, rows, ctx
-        self.size = 1  # row 0 of the buffer is zero
-        self._read: List[np.ndarray] = []
-        self._given: List[np.ndarray] = []
-
-    def add_reader(self, read: np.ndarray, counts: Optional[np.ndarray]) -> int:
-        """A reader of rows `read` (several each where `counts`); returns where it writes."""
-        base = self.size
-        length = len(read) if counts is None else len(counts)
-        given = np.arange(base, base + length)
-        self._read.append(read)
-        self._given.append(given if counts is None else np.repeat(given, counts))
-        self.size += length
-        return base
-
-    def finish(self) -> None:
-        """Who gives to each row, as columns of row numbers where there are few, in groups where there are many."""
-        read = np.concatenate(self._read) if self._read else np.empty(0, np.int64)
-        given = np.concatenate(self._given) if self._given else np.empty(0, np.int64)
-        self.counts = np.bincount(read, minlength=self.rows)
-        self.buffer = mx.nd.zeros((self.size, *self.shape), ctx=self.ctx, dtype=self.dtype)
-        order = np.argsort(read, kind="stable")
-        self.given = given[order]
-        self.start = np.concatenate([[0], np.cumsum(self.counts)])
-        most = int(self.counts.max()) if len(read) else 0
-        self.columns: List[Any] = []
-        if most <= MANY:
-            place = np.arange(len(read)) - self.start[read[order]]
-            table = np.zeros((max(most, 1), self.rows), np.int32)
-            table[place, read[order]] = self.given
-            self.columns = [upload(column, self.ctx) for column in table]
+    def __init__(self, readers: PortReaders, buffer, ctx):
+        self.readers, self.buffer, self.ctx = readers, buffer, ctx
+        self.columns = [] if readers.columns is None else [upload(c, ctx) for c in readers.columns]
 
     def pull(self, a: int, b: int):
         """The gradient of rows `a` to `b`."""
         if self.columns:
             parts = [mx.nd.take(self.buffer, c._slice(a, b), mode="clip") for c in self.columns]
             return parts[0] if len(parts) == 1 else mx.nd.add_n(*parts)
-        return gather_sum(self.buffer, self.given[self.start[a]:self.start[b]], self.counts[a:b], self.ctx)
+        start = self.readers.start
+        return gather_sum(self.buffer, self.readers.given[start[a]:start[b]], np.diff(start[a:b + 1]), self.ctx)
 
 
 def backward(run, ograds: Sequence[Any]) -> Gradients:
@@ -75,6 +41,7 @@ def backward(run, ograds: Sequence[Any]) -> Gradients:
 class _Backward:
     def __init__(self, run):
         self.forward, self.plan, self.recipe, self.kernels, self.ctx = run, run.plan, run.recipe, run.kernels, run.ctx
+        self.pool = run.code.pool
         self.shared_grads: Dict[Tuple[str, str], Any] = {}
         self.kept: Dict[Tuple[int, str], Any] = {}
         self.states: Dict[str, List[Tuple[Tuple[int, int, int], Any, float]]] = {}
@@ -84,43 +51,33 @@ class _Backward:
         for batch, saved in zip(reversed(self.plan.batches), reversed(self.forward.saved)):
             self._batch(batch, saved)
         self._over_rows()
-        return self._results()
+        results = self._results()
+        self._give_back()
+        return results
 
     # -- who reads what ---------------------------------------------------------------------------------------------
     def _connect(self, ograds: Sequence[Any]) -> None:
-        plan, forward = self.plan, self.forward
+        """Buffers for what readers give back; those of the outputs hold what came from outside."""
+        forward, readers = self.forward, self.forward.schedule.readers
+        self.base = readers.base
         self.pulls: Dict[Port, _Pull] = {}
-        for port, layout in plan.layout.items():
-            shape, dtype = self.recipe.port_type(port)
-            if dtype.startswith("float"):
-                rest = shape[1:] if shape[:1] == (1,) else shape
-                self.pulls[port] = _Pull(rest, dtype, plan.layout_size[layout], self.ctx)
-        self.base: Dict[Tuple[int, str], Tuple[Port, int]] = {}
-        root = self.recipe.program.root
-        outputs = []
-        for j, rows in enumerate(forward.output_rows):
-            port = self.recipe.port(("out", root, j))
-            if port in self.pulls and ograds[j] is not None:
-                outputs.append((port, self.pulls[port].add_reader(rows, None), ograds[j]))
-        for segment, kernel in zip(self.recipe.segments, self.kernels):
-            for slot, rows in zip(segment.slots, plan.slot_rows[segment.id]):
-                if not plan.seg_size[segment.id] or not self._gives(segment, kernel, slot):
-                    continue
-                port = plan.slot_port(segment, slot) or ("field", slot.detail[0].name, None)
-                if port not in self.pulls:
-                    array = forward.call.fields[port[1]]
-                    self.pulls[port] = _Pull(array.shape[1:], slot.dtype, array.shape[0], self.ctx)
-                counts = None if rows.counts is None else rows.counts.view()
-                self.base[segment.id, slot.value] = (port, self.pulls[port].add_reader(rows.index.view(), counts))
-        for pull in self.pulls.values():
-            pull.finish()
-        for port, base, ograd in outputs:
-            put_rows(self.pulls[port].buffer, base, ograd.reshape((-1, *self.pulls[port].shape)))
+        for port, who in readers.ports.items():
+            if port[0] == "field":
+                array = forward.call.fields[port[1]]
+                shape, dtype = array.shape[1:], np.dtype(array.dtype).name
+            else:
+                shape, dtype = self.recipe.port_type(port)
+                shape = shape[1:] if shape[:1] == (1,) else shape
+            self.pulls[port] = _Pull(who, self.pool.borrow(who.size, shape, dtype, self.ctx), self.ctx)
+        for j, port, base in readers.outputs:
+            buffer = self.pulls[port].buffer
+            put_rows(buffer, base, ograds[j].reshape((-1, *buffer.shape[1:])))
 
-    def _gives(self, segment, kernel, slot) -> bool:
-        if not slot.dtype.startswith("float") or slot.kind in ("integer", "random") or segment.mode == SPREAD:
-            return False
-        return slot.value in kernel.gradient.inputs if kernel.gradient is not None else True
+    def _give_back(self) -> None:
+        for pull in self.pulls.values():
+            self.pool.give_back(pull.buffer)
+        for buffer in self.kept.values():
+            self.pool.give_back(buffer, reserved=False)
 
     # -- a batch --------------------------------------------------------------------------------------------------------
     def _pull_of(self, batch: Batch, value: str) -> Tuple[_Pull, int, int]:
@@ -169,7 +126,7 @@ class _Backward:
     def _kept(self, s: int, value: str, gradient):
         if (s, value) not in self.kept:
             shape, dtype = gradient.types[value]
-            self.kept[s, value] = mx.nd.zeros((self.plan.seg_size[s], *shape[1:]), ctx=self.ctx, dtype=dtype)
+            self.kept[s, value] = self.pool.borrow(self.plan.seg_size[s], shape[1:], dtype, self.ctx, reserved=False)
         return self.kept[s, value]
 
     def _shared_ops(self, segment, gradient) -> Dict[str, Any]:
@@ -248,7 +205,7 @@ class _Backward:
             for v in gradient.kept_forward:
                 values[v] = self.forward.kept[segment.id, v]._slice(0, size)
             for v in gradient.kept_backward:
-                values[v] = self._kept(segment.id, v, gradient)
+                values[v] = self._kept(segment.id, v, gradient)._slice(0, size)
             for op in gradient.over_ops:
                 values[op.outputs[0]] = call(op.op, [values[v] for v in op.inputs], op.attrs)
             for v, grad in gradient.shared.items():
@@ -268,7 +225,7 @@ class _Backward:
                 gradients.params[value[1:]] = add_grads(gradients.params.get(value[1:]), grad)
         for port, pull in self.pulls.items():
             if port[0] == "field":
-                gradients.fields[port[1]] = pull.pull(0, pull.rows)
+                gradients.fields[port[1]] = pull.pull(0, pull.readers.rows)
         plan, n = self.plan, self.plan.frames.structure.num_trees
         for j, port in enumerate(plan.root_ports):
             first = int(plan.unit_row[plan.layout[port]].view()[j * n])

@@ -41,6 +41,10 @@ class Call:
         ROOTS or NODES.
     max_nodes : int
         For a structure that grows: outputs at all frames of a tree, padded to this number; 0 otherwise.
+    max_depth : int
+        Calls nested deeper raise DepthLimitError.
+    packed : bytes
+        The packed structure, by which a schedule that was made ahead is found; empty: none was.
     """
 
     program: Program
@@ -56,7 +60,7 @@ class Call:
     returns: str = ROOTS
     max_nodes: int = 0
     max_depth: int = 10_000
-    live: Any = None
+    packed: bytes = b""
 
 
 @dataclass
@@ -70,6 +74,9 @@ class Result:
     def backward(self, ograds: Sequence[Any]) -> "Gradients":
         """Gradients of everything that the call read."""
         raise NotImplementedError
+
+    def release(self) -> None:
+        """Drop what was kept for the gradient."""
 
 
 @dataclass

@@ -17,7 +17,7 @@ import numpy as np
 
 from .._compat import mx
 from ..errors import FieldError
-from ..program.infer import Types, infer
+from ..program.infer import Types
 from ..program.ir import Program
 from ..program.serial import load, to_json
 from ..schedule.frames import Unseen
@@ -26,6 +26,7 @@ from . import batched, reference
 from .arrays import assign, host_copy
 from .executor import NODES, ROOTS, Call, Result
 from .failures import failing_clearly
+from .recipes import infer_cached
 
 __all__ = ["OP_TYPE", "EXECUTORS", "Options", "Live", "invoke_symbol", "input_order"]
 
@@ -129,7 +130,8 @@ class _Invoke(mx.operator.CustomOp):
     def __init__(self, text: str, options: Options):
         super().__init__()
         self.text, self.options = text, options
-        self._last: Optional[Tuple[bool, Result]] = None
+        self._train = False
+        self._last: Optional[Result] = None
 
     @property
     def program(self) -> Program:
@@ -138,17 +140,22 @@ class _Invoke(mx.operator.CustomOp):
 
     @failing_clearly
     def forward(self, is_train, req, in_data, out_data, aux):
-        result = self._run(in_data, aux, bool(is_train), keep=bool(is_train))
-        self._last = (bool(is_train), result) if is_train else None
+        if self._last is not None:
+            self._last.release()
+        self._train = bool(is_train)
+        result = self._run(in_data, aux, self._train, keep=self._train)
+        self._last = result if self._train else None
         outputs = list(result.outputs) + ([result.count] if self.options.max_nodes else [])
         for target, how, value in zip(out_data, req, outputs):
             assign(target, how, value)
 
     @failing_clearly
     def backward(self, req, out_grad, in_data, out_data, in_grad, aux):
-        # Recorded in prediction mode nothing was kept: the forward is run again, as it was.
-        result = self._last[1] if self._last is not None else self._run(in_data, aux, False, keep=True)
+        # Nothing was kept where the call was recorded in prediction mode, or a first backward has used it up (MXNet
+        # frees operators late, and what they hold with them): the forward is run again, as it was.
+        result, self._last = self._last or self._run(in_data, aux, self._train, keep=True), None
         gradients = result.backward(out_grad[:self.program.num_outputs])
+        result.release()
         places = _places(self.program, self.options)
         found: List[Any] = [None] * len(in_grad)
         for name, at in places.params:
@@ -168,7 +175,8 @@ class _Invoke(mx.operator.CustomOp):
         while True:
             program = self.program
             places = _places(program, options)
-            structure = unpack(host_copy(in_data[places.structure]))
+            packed = host_copy(in_data[places.structure])
+            structure = unpack(packed)
             params = {name: in_data[at] for name, at in places.params}
             params.update(zip(places.states, aux))
             seed = 0
@@ -177,7 +185,7 @@ class _Invoke(mx.operator.CustomOp):
                 seed = (high << 24) | low
             call = Call(program, structure, _fields(structure, in_data[places.fields], program), params,
                         in_data[places.structure].context, in_data[places.args], options.ints, train, keep, seed,
-                        options.returns, options.max_nodes, options.max_depth)
+                        options.returns, options.max_nodes, options.max_depth, packed.tobytes())
             try:
                 return EXECUTORS[options.executor](call)
             except Unseen as unseen:
@@ -204,6 +212,7 @@ class _InvokeProp(mx.operator.CustomOpProp):
         live = Live.find(program)
         self.program = live.program if live is not None else load(program)
         self.places = _places(self.program, self.options)
+        self._shapes: Optional[List[List[int]]] = None
 
     def list_arguments(self):
         p = self.places
@@ -242,27 +251,43 @@ class _InvokeProp(mx.operator.CustomOpProp):
             outputs.append([*rows, *rest] if shape else [])
         if options.max_nodes:
             outputs.append([structure[0]])
+        self._shapes = shapes
         return shapes, outputs, states
 
     def _types(self, fields, args, params) -> Types:
-        known = {n: ((1, *s[1:]), "float32") for n, s in zip(self.options.fields, fields) if s and all(s)}
-        return _infer(self.program, tuple(sorted(known.items())), tuple(((1, *s[1:]), "float32") for s in args),
-                      tuple(sorted((n, s) for n, s in params.items() if s)))
+        """Shapes alone: MXNet asks for types later."""
+        known = {n: ((1, *s[1:]), None) for n, s in zip(self.options.fields, fields) if s and all(s)}
+        return infer_cached(self.program, known, [((1, *s[1:]), None) for s in args if s],
+                            {n: (s, None) for n, s in params.items() if s})
 
     @failing_clearly
     def infer_type(self, in_type):
         p, types = self.places, list(in_type)
+        declared = {q.name: np.dtype(q.dtype).type for q in self.program.params}
         floating = next((types[i] for _, i in p.params if types[i] is not None), None)
-        floating = floating or next((t for t in types[p.args] if t is not None), np.float32)
-        for i, t in enumerate(types):
-            if i == p.structure:
-                types[i] = np.int32
-            elif i == p.seed:
-                types[i] = np.float32
-            elif t is None:
-                types[i] = floating
-        outputs = [floating] * self.program.num_outputs + ([np.int32] if self.options.max_nodes else [])
-        return types, outputs, [floating] * len(p.states)
+        for name, i in p.params:
+            if types[i] is None:
+                types[i] = floating or declared[name]
+        floating = next((t for t in [*(types[i] for _, i in p.params), *types[p.args]] if t is not None), np.float32)
+        types = [floating if t is None else t for t in types]
+        types[p.structure] = np.int32
+        if p.seed is not None:
+            types[p.seed] = np.float32
+        outputs = self._output_types(types) or [floating] * self.program.num_outputs
+        return types, outputs + ([np.int32] if self.options.max_nodes else []), [floating] * len(p.states)
+
+    def _output_types(self, types) -> Optional[list]:
+        """Types of the outputs; None while the shapes are not known, which MXNet infers first."""
+        if self._shapes is None:
+            return None
+        p, shapes = self.places, self._shapes
+        dtype = [np.dtype(t).name for t in types]
+        known = {n: (tuple([1, *shapes[i][1:]]), dtype[i])
+                 for n, i in zip(self.options.fields, range(p.fields.start, p.fields.stop))}
+        args = [(tuple([1, *shapes[i][1:]]), dtype[i]) for i in range(p.args.start, p.args.stop)]
+        params = {n: (tuple(shapes[i]), dtype[i]) for n, i in p.params}
+        found = infer_cached(self.program, known, args, params).outputs[self.program.root]
+        return [np.dtype(t).type if t else np.float32 for _, t in found]
 
     def infer_storage_type_backward(self, ograd_stype, in_stype, out_stype, igrad_stype, aux_stype):
         sparse = len(self.places.sparse)
@@ -272,19 +297,6 @@ class _InvokeProp(mx.operator.CustomOpProp):
 
     def create_operator(self, ctx, in_shapes, in_dtypes):
         return _Invoke(self.text, self.options)
-
-
-@lru_cache(maxsize=256)
-def _infer_cached(program_id: int, fields, args, params) -> Types:
-    return infer(_programs[program_id], dict(fields), args, dict(params))
-
-
-_programs: Dict[int, Program] = {}
-
-
-def _infer(program: Program, fields, args, params) -> Types:
-    _programs[id(program)] = program
-    return _infer_cached(id(program), fields, args, params)
 
 
 mx.operator.register(OP_TYPE)(_InvokeProp)

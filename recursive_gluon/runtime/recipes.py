@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import RLock
 from typing import Any, Dict, List, Tuple
 
@@ -14,10 +14,11 @@ from ..program.passes.specialize import specialize
 from ..program.passes.substitute import substitute
 from ..schedule.plan import Plan
 from ..schedule.recipe import Recipe, make_recipe
+from .buffers import Pool
 from .executor import Call
 from .kernels import SegmentKernel, compile_segments
 
-__all__ = ["Compiled", "compiled", "specialized", "row_type"]
+__all__ = ["Compiled", "compiled", "infer_cached", "specialized", "row_type"]
 
 _cache: "OrderedDict[Any, Any]" = OrderedDict()
 _lock = RLock()
@@ -30,6 +31,7 @@ class Compiled:
 
     recipe: Recipe
     kernels: List[SegmentKernel]
+    pool: Pool = field(default_factory=Pool)
 
     def type_of(self, function: str, value: str) -> Tuple[Tuple[int, ...], str]:
         if value.startswith("@"):
@@ -76,6 +78,16 @@ def _specialize(call: Call) -> Tuple[Program, Types]:
     types = infer(program, fields, args, shapes)
     program = substitute(program, types.shapes)
     return program, infer(program, fields, args, shapes)
+
+
+def infer_cached(program: Program, fields, args, params) -> Types:
+    """Types of a Program as traced; a parameter is given as (shape, dtype), and a dtype None everywhere leaves types out."""
+    key = ("as traced", id(program), tuple(sorted(fields.items())), tuple(args), tuple(sorted(params.items())))
+
+    def make() -> Types:
+        typed = _with_dtypes(program, {n: t for n, (_, t) in params.items() if t})
+        return infer(typed, fields, args, {n: s for n, (s, _) in params.items()})
+    return _remember(key, program, make)
 
 
 def _with_dtypes(program: Program, dtypes: Dict[str, str]) -> Program:
