@@ -69,10 +69,25 @@ class EagerRun:
             _local.run = before
         if nodes:
             results = self._by_node(block)
-        flat = [flatten_outputs(r) for r in results]
+        dtype = self._floating(block, tensors)
+        flat = [flatten_outputs(self._tensors(r, dtype)) for r in results]
         stacked = [mx.nd.concat(*parts, dim=0) if len(parts) > 1 else parts[0]
                    for parts in ([f[0][j] for f in flat] for j in range(len(flat[0][0])))]
         return regroup_outputs(stacked, flat[0][1])
+
+    def _tensors(self, result, dtype: str):
+        """Numbers that a body returned as the tensors that a Program makes of them."""
+        if isinstance(result, (list, tuple)):
+            return tuple(self._tensors(r, dtype) for r in result)
+        if isinstance(result, (int, np.integer)) and not isinstance(result, bool):
+            return mx.nd.full((1,), int(result), ctx=self.forest.context, dtype=dtype)
+        return result
+
+    def _floating(self, block, tensors) -> str:
+        """What an integer is among tensors, as `program.infer` has it."""
+        params = [p.dtype for p in block.collect_params().values()]
+        arrays = [a.dtype for a in (*tensors, *list(self.forest)[1:])]
+        return next((np.dtype(t).name for t in (*params, *arrays) if np.dtype(t).kind == "f"), "float32")
 
     def _by_node(self, block) -> List[Any]:
         visits = self._visits.get(id(block), {})

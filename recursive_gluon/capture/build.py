@@ -30,7 +30,7 @@ def build_program(tracer: Tracer, root: FunctionTrace, params: Sequence[Param]) 
     functions: Dict[str, Function] = {}
     names = [p.name for p in params]
     used: set = set()
-    for trace in tracer.functions.values():
+    for trace in [f for f in tracer.functions.values() if f.signature is not None]:
         builder = _Builder(trace, names, tracer)
         function = builder.build()
         functions[function.name] = function

@@ -59,6 +59,7 @@ class FunctionTrace:
     blocked: List[list] = field(default_factory=list)
     paths: List[Trace] = field(default_factory=list)
     waits_for: Dict[str, None] = field(default_factory=dict)
+    failed: Optional[Exception] = None  # every path raises: this, on the first one
 
     @property
     def num_ints(self) -> int:
@@ -103,6 +104,8 @@ class Tracer:
         """A call of a body from inside a trace."""
         arguments = tuple(a._symbol() if hasattr(a, "_symbol") else a for a in arguments)
         function = self.function(body, node, arguments)
+        if function.failed is not None:
+            raise function.failed
         ints = [a.expr if isinstance(a, SymbolicInt) else Expr("const", (int(a),))
                 for a, kind in zip(arguments, function.arguments) if kind == "int"]
         args = [a for a, kind in zip(arguments, function.arguments) if kind == "tensor"]
@@ -116,6 +119,8 @@ class Tracer:
         while True:
             work = [f for f in stack if f.todo] or [f for f in self.functions.values() if f.todo]
             if not work:
+                if self._fail(root):
+                    continue
                 break
             function = work[-1]
             missing = self._step(function)
@@ -125,7 +130,7 @@ class Tracer:
                 stack.append(missing)
                 if not missing.todo and function.todo:
                     stack.append(function)
-        unresolved = [f for f in self.functions.values() if f.signature is None]
+        unresolved = [f for f in self.functions.values() if f.signature is None and f.failed is None]
         if unresolved:
             failed = [t.error for f in unresolved for t in f.paths if t.error is not None]
             if failed:
@@ -134,6 +139,17 @@ class Tracer:
             raise NoBaseCaseError(
                 f"every path through {names} calls {unresolved[0].body.name} again (or runs on without an end), so "
                 f"it could never return; give it a path that returns without a call, such as `if node.is_leaf: ...`")
+
+    def _fail(self, root: FunctionTrace) -> bool:
+        """Functions of which every path raises: so do the paths that call them."""
+        failed = [f for f in self.functions.values() if f is not root and f.signature is None and f.failed is None
+                  and f.paths and not f.blocked]
+        for f in failed:
+            f.failed = f.paths[0].error
+        for f in self.functions.values() if failed else ():
+            f.todo.extend(f.blocked)
+            f.blocked.clear()
+        return bool(failed)
 
     def extend(self, function: FunctionTrace, answers: list) -> None:
         """Trace the path that begins with `answers` (and what branches off behind it), met at run time."""
@@ -156,8 +172,6 @@ class Tracer:
             except TraceError:
                 raise
             except Exception as error:  # noqa: BLE001  the user's code raises on this path: so will the Program
-                if not trace.decisions:
-                    raise
                 trace.error, trace.error_where = error, _raised_at(error)
         taken = [d.answer for d in trace.decisions]
         for i in range(len(script), len(taken)):

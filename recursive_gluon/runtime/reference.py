@@ -10,11 +10,11 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from .._compat import mx
-from ..errors import ArityError, DepthLimitError, TraceError, VisitError
+from ..errors import ArityError, DepthLimitError, VisitError
 from ..program.expr import Expr, evaluate
 from ..program.ir import Block, Branch, Field, ForEach, Function, Integer, Invoke, Op, Raise, Random, Return
 from ..program.rules.site import flag, number
-from ..schedule.frames import Unseen, call_path, call_step, frame_keys, mix
+from ..schedule.frames import Unseen, call_path, call_step, frame_keys, mix, raised
 from .arrays import call as call_operator
 from .arrays import upload
 from .draws import draw
@@ -222,7 +222,7 @@ class _Run(Result):
                 frame.values = {}
                 return None
             if isinstance(end, Raise):
-                raise TraceError(f"{frame.path()}: the body raises {end.kind} at {end.where}: {end.message}")
+                raise raised(end, frame.path())
             answer = self._answer(frame, end)
             frame.block, frame.position, frame.answers = end.arms[answer], 0, f"{frame.answers}/{answer}"
 

@@ -11,6 +11,7 @@ from typing import Callable, Dict, List, Tuple
 
 import numpy as np
 
+from .. import errors
 from ..errors import ArityError, DepthLimitError, RecursiveGluonError, TraceError, UnseenPath
 from ..program.expr import Expr, evaluate
 from ..program.ir import Branch, ForEach, Invoke, Raise, Return
@@ -18,7 +19,7 @@ from ..structure import Structure
 from .grow import Grow
 from .recipe import BlockInfo, CallSite, Recipe, Segment
 
-__all__ = ["Frames", "FrameTable", "Unseen", "mix", "frame_keys", "call_step", "call_path"]
+__all__ = ["Frames", "FrameTable", "Unseen", "mix", "frame_keys", "call_step", "call_path", "raised"]
 
 
 class Unseen(RecursiveGluonError):
@@ -297,8 +298,7 @@ class Frames:
             for column, value in zip(table.out_unit, end.values):
                 column.view()[frames] = self.value_unit(info.function, value, b, entries)
         elif isinstance(end, Raise):
-            path = self.call_path(info.function, int(frames[0]))
-            raise TraceError(f"{path}: the body raises {end.kind} at {end.where}: {end.message}")
+            raise raised(end, self.call_path(info.function, int(frames[0])))
         elif isinstance(end, Branch):
             if isinstance(end.test, str):
                 self.waiting.append((b, entries))
@@ -407,6 +407,13 @@ class Frames:
 def call_path(function: str, steps: List[str], limit: int = 12) -> str:
     """How a frame of `function` was reached; `steps` lead from it to the root."""
     return f"{function}[{'root' if len(steps) <= limit else '...'}{''.join(reversed(steps[:limit]))}]"
+
+
+def raised(end: Raise, path: str) -> RecursiveGluonError:
+    """The error of a path on which the body raises: what it raised where that is ours, else a TraceError."""
+    kind = getattr(errors, end.kind, None)
+    ours = isinstance(kind, type) and issubclass(kind, RecursiveGluonError)
+    return (kind if ours else TraceError)(f"{path}: the body raises {end.kind} at {end.where}: {end.message}")
 
 
 def call_step(node) -> str:
