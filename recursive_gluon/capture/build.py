@@ -73,9 +73,9 @@ class Emitter:
             serial = item.made if item.op in RANDOM_OPERATORS else None
             self.keys.append(self.names.intern((item.op, tuple(sorted(item.attrs.items())), inputs, serial)))
 
-    def fork(self, graph: PathGraph) -> "Emitter":
+    def fork(self, graph: PathGraph, names: "Names") -> "Emitter":
         """An emitter for an arm: it sees what was made so far, and makes nodes of its own."""
-        inner = Emitter(graph, self.names)
+        inner = Emitter(graph, names)
         inner.env = dict(self.env)
         return inner
 
@@ -192,7 +192,8 @@ class _Builder:
                 return rolled
         test = emitter.value(first.tests[depth]) if depth in first.tests else decision.test
         nodes = tuple(emitter.nodes)
-        blocks = {answer: self._block(group, depth + 1, emitter.fork(group[0]))
+        # The names are those of now: a loop that was rolled in one arm has used up some.
+        blocks = {answer: self._block(group, depth + 1, emitter.fork(group[0], self.names))
                   for answer, group in sorted(arms.items(), key=lambda kv: (kv[0] is False, kv[0]))}
         return Block(nodes, Branch(test, blocks, decision.where))
 

@@ -8,6 +8,7 @@ from recursive_gluon.capture.build import build_program
 from recursive_gluon.capture.nodes import Layout, SymbolicNode
 from recursive_gluon.capture.symbols import traced
 from recursive_gluon.capture.tracer import Body, Tracer
+from recursive_gluon.program import verify
 from recursive_gluon.program.expr import NODE
 from recursive_gluon.program.ir import Param
 from recursive_gluon.runtime.executor import Call
@@ -72,7 +73,9 @@ def trace(function, weights=None, args=(), counts=(0, 1, 2, 3), layout=None, nod
     passed = tuple(mx.sym.var("x") if a == "tensor" else a for a in args)
     root = tracer.function(me.body, SymbolicNode(NODE, layout or Layout()) if node else None, passed)
     tracer.explore(root)
-    return build_program(tracer, root, list(weights.made.values()) if weights is not None else []), tracer
+    program = build_program(tracer, root, list(weights.made.values()) if weights is not None else [])
+    verify(program)
+    return program, tracer
 
 
 # -- forests --------------------------------------------------------------------------------------------------------
