@@ -190,7 +190,9 @@ class RecursiveBlock(HybridBlock):
     def _as_forest(self, x, args) -> Tuple[Forest, tuple, bool]:
         """The forest, the arguments for the roots, and whether the body takes a node."""
         if isinstance(x, Forest):
-            return x, args, True
+            # What a DataLoader's worker or pinning thread made lies in memory that an operator's other inputs do not.
+            shared = x.context.device_type in ("cpu_shared", "cpu_pinned")
+            return x.as_in_context(mx.cpu(x.context.device_id)) if shared else x, args, True
         if isinstance(x, (list, tuple)) and x and all(isinstance(a, mx.nd.NDArray) for a in x):
             return Forest.from_arrays(x), args, True
         if isinstance(x, (mx.nd.NDArray, int)) and not isinstance(x, bool):
@@ -311,7 +313,7 @@ class Source:
         node = SymbolicNode(NODE, layout) if has_node else None
         self.root: FunctionTrace = self.tracer.function(block._body(), node, tuple(arguments))
         self.tracer.explore(self.root)
-        self.live = Live(self._build(), self._extend)
+        self.live = Live(self._build(), self._extend, self._adds)
 
     @property
     def num_args(self) -> int:
@@ -321,6 +323,9 @@ class Source:
         program = build_program(self.tracer, self.root, self.block._params_of())
         verify(program)
         return program
+
+    def _adds(self, name: str) -> bool:
+        return self.block.collect_params()[name].grad_req == "add"
 
     def _extend(self, program: Program, unseen: Unseen) -> Program:
         """Trace the path that frames took at run time."""

@@ -197,7 +197,7 @@ class Forest(tuple):
         """The forest on a device; itself if it lies there."""
         if context == self.context:
             return self
-        return self._make([array.as_in_context(context) for array in self], self.structure)
+        return self._make([array.as_in_context(context) for array in self], self.structure, self.object_type)
 
     def split(self, ctx_list: Sequence[mx.Context]) -> list[Forest]:
         """Share out the trees over devices, in order and balanced by nodes; stands where ``split_and_load``
@@ -245,7 +245,7 @@ class Forest(tuple):
                          whole.child_offsets[start:end + 1] - np.int32(low), children, whole.fields,
                          whole.dag and _shares(children), whole.slots, whole.list_slot)
         header = mx.nd.array(pack(part), ctx=self.context, dtype='int32')
-        return self._make([header] + [array[start:end] for array in self[1:]], part)
+        return self._make([header] + [array[start:end] for array in self[1:]], part, self.object_type)
 
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, str):

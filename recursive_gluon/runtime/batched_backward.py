@@ -116,9 +116,11 @@ class _Backward:
         graph = kernel.backward(tuple(gathered))
         a, b = batch.start, batch.stop
         outs = []
+        widths = {slot.value: len(slot.parts) for slot in segment.slots}
         for value in gradient.inputs:
             port, base = self.base[segment.id, value]
-            outs.append(self.pulls[port].buffer._slice(base + a, base + b))
+            width = widths[value]
+            outs.append(self.pulls[port].buffer._slice(base + width * a, base + width * b))
         for value in gradient.kept_backward:
             outs.append(self._kept(segment.id, value, gradient)._slice(a, b))
         graph(values, outs)
@@ -184,7 +186,7 @@ class _Backward:
         for v in shared:
             self._add_shared(segment.function, v, mine[v].grad)
         for v in states:
-            momentum = next(number(op.attrs, "momentum", 0.9) for op in ops if v in op.inputs)
+            momentum = next(float(np.float32(number(op.attrs, "momentum", 0.9))) for op in ops if v in op.inputs)
             self.states.setdefault(v[1:], []).append((self._order(segment, first), mine[v], momentum))
 
     def _order(self, segment, row: int) -> Tuple[int, int, int]:

@@ -15,7 +15,7 @@ import mxnet.operator as _operator
 
 from ..errors import RecursiveGluonError
 
-__all__ = ["failing_clearly"]
+__all__ = ["failing_clearly", "one_at_a_time"]
 
 _kept: List[BaseException] = []
 _lock = threading.Lock()
@@ -35,6 +35,21 @@ def failing_clearly(method: Callable[..., Any]) -> Callable[..., Any]:
                 _kept.append(error)
                 del _kept[:-16]
             raise
+
+    return wrapped
+
+
+_running = threading.RLock()
+
+
+def one_at_a_time(method: Callable[..., Any]) -> Callable[..., Any]:
+    """MXNet runs Python operators that do not depend on one another in several threads; CachedOps, which the
+    executors share, are for one. Nothing that runs inside waits for another operator of ours."""
+
+    @functools.wraps(method)
+    def wrapped(*args, **kwargs):
+        with _running:
+            return method(*args, **kwargs)
 
     return wrapped
 

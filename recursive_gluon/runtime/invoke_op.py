@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from .._compat import mx
-from ..errors import FieldError
+from ..errors import FieldError, TraceError
 from ..program.infer import Types
 from ..program.ir import Program
 from ..program.serial import load, to_json
@@ -25,7 +25,7 @@ from ..structure import Structure, unpack
 from . import batched, reference
 from .arrays import assign, host_copy
 from .executor import NODES, ROOTS, Call, Result
-from .failures import failing_clearly
+from .failures import failing_clearly, one_at_a_time
 from .recipes import infer_cached
 
 __all__ = ["OP_TYPE", "EXECUTORS", "Options", "Live", "invoke_symbol", "input_order"]
@@ -37,14 +37,15 @@ EXECUTORS = {"mxnet": batched.run, "reference": reference.run}
 class Live:
     """A Program that can grow: while its source is at hand, paths met at run time are traced and added.
 
-    `extend(program, unseen)` returns the larger Program; `block` installs it.
+    `extend(program, unseen)` returns the larger Program, `adds(name)` says whether a parameter has grad_req='add';
+    `block` installs both.
     """
 
     #: by the text that is in a graph: graphs made before a Program grew find the grown one
     _by_text: "WeakValueDictionary[str, Live]" = WeakValueDictionary()
 
-    def __init__(self, program: Program, extend):
-        self.extend = extend
+    def __init__(self, program: Program, extend, adds=lambda name: False):
+        self.extend, self.adds = extend, adds
         self.update(program)
 
     def update(self, program: Program) -> None:
@@ -139,6 +140,7 @@ class _Invoke(mx.operator.CustomOp):
         return live.program if live is not None else load(self.text)
 
     @failing_clearly
+    @one_at_a_time
     def forward(self, is_train, req, in_data, out_data, aux):
         if self._last is not None:
             self._last.release()
@@ -150,10 +152,12 @@ class _Invoke(mx.operator.CustomOp):
             assign(target, how, value)
 
     @failing_clearly
+    @one_at_a_time
     def backward(self, req, out_grad, in_data, out_data, in_grad, aux):
         # Nothing was kept where the call was recorded in prediction mode, or a first backward has used it up (MXNet
         # frees operators late, and what they hold with them): the forward is run again, as it was.
         result, self._last = self._last or self._run(in_data, aux, self._train, keep=True), None
+        self._check_sums(req)
         gradients = result.backward(out_grad[:self.program.num_outputs])
         result.release()
         places = _places(self.program, self.options)
@@ -169,6 +173,15 @@ class _Invoke(mx.operator.CustomOp):
         for name, array in zip(places.states, aux):
             if name in gradients.states:
                 gradients.states[name].copyto(array)
+
+    def _check_sums(self, req) -> None:
+        # MXNet sums the row_sparse gradients of several uses by itself, and then writes where it should add.
+        live = Live.find(self.text)
+        for name, how in zip(_places(self.program, self.options).sparse, req):
+            if how == "write" and live is not None and live.adds(name):
+                raise TraceError(f"parameter {name} has a row_sparse gradient, grad_req='add' and several uses in one "
+                                 f"graph, which MXNet sums wrongly; make the gradient dense (sparse_grad=False), or use "
+                                 f"grad_req='write'")
 
     def _run(self, in_data, aux, train: bool, keep: bool) -> Result:
         options = self.options

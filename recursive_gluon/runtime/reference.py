@@ -302,7 +302,8 @@ class _Run(Result):
         result = call_operator(node.op, inputs, attrs)
         outputs = [result] if isinstance(result, mx.nd.NDArray) else list(result)
         order = (frame.node, int(frame.key[0]), self.numbers[id(frame.block), frame.position])
-        self.states += [(order, name, array, number(node.attrs, "momentum", 0.9)) for name, array in updates]
+        momentum = float(np.float32(number(node.attrs, "momentum", 0.9)))  # as the operator keeps it
+        self.states += [(order, name, array, momentum) for name, array in updates]
         self.normalised += outputs[:1] if updates else []
         return outputs
 

@@ -22,7 +22,8 @@ def specialize(program: Program, types: Types, train: bool) -> Program:
         streams = iter(range(1 << 30))
         used = {v for b in function.blocks() for n in b.nodes for v in n.outputs} | set(function.args)
         fresh = (f"%r{i}" for i in range(1 << 30) if f"%r{i}" not in used)
-        body = _block(function.body, types.shapes[name], train, streams, fresh)
+        shapes = {**types.shapes[name], **{f"@{n}": s for n, s in types.params.items()}}
+        body = _block(function.body, shapes, train, streams, fresh)
         functions[name] = Function(name, function.num_ints, function.args, function.num_outputs, body)
     return replace(program, functions=functions)
 
