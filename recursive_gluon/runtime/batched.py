@@ -118,7 +118,7 @@ class BatchedRun(Result):
                     self.rows.setdefault((s, slot.value), []).append((upload(values, self.ctx), start))
                 elif slot.kind != "sum" and (s, group) not in self.index_at:
                     self.index_at[s, group] = (size, start)
-                    chunk = rows.index.view()[start:]
+                    chunk = rows.index.view()[start * len(slot.parts):]
                     chunks.append(chunk)
                     size += len(chunk)
         self.index = upload(np.concatenate(chunks), self.ctx, "int32") if chunks else None
@@ -174,7 +174,8 @@ class BatchedRun(Result):
                 name = f"index.{group}"
                 if name not in values:
                     at, start = self.index_at[segment.id, group]
-                    values[name] = _slice(self.index, at + a - start, at + b - start)
+                    width = len(slot.parts)
+                    values[name] = _slice(self.index, at + width * (a - start), at + width * (b - start))
         return values
 
     def _made(self, s: int, value: str, a: int, b: int):
@@ -200,7 +201,7 @@ class BatchedRun(Result):
             node = slot.detail[0]
             assert isinstance(node, Field)
             return self.call.fields[node.name]
-        return self.ports[self.plan.slot_port(segment, slot)]
+        return self.ports[self.recipe.slot_port(segment, slot)]
 
     def _out_rows(self, batch: Batch, value: str):
         port = self.recipe.port(self.recipe.home[batch.segment.function, value])

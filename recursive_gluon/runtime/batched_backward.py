@@ -159,7 +159,8 @@ class _Backward:
         values = self.forward.inputs_again(batch, kernel)
         for slot, group in zip(batch.segment.slots, kernel.groups):
             if slot.value not in values:
-                values[slot.value] = mx.nd.take(values[f"{slot.value}.port"], values[f"index.{group}"], mode="clip")
+                rows = mx.nd.take(values[f"{slot.value}.port"], values[f"index.{group}"], mode="clip")
+                values[slot.value] = rows if slot.kind != "joined" else rows.reshape((-1, slot.shape[1]))
         return values
 
     def _tape(self, batch: Batch, values, ograds, ops, first: int, rows: int) -> None:
@@ -182,7 +183,7 @@ class _Backward:
         for slot in slots:
             port, base = self.base[segment.id, slot.value]
             buffer = self.pulls[port].buffer
-            put_rows(buffer, base + first, mine[slot.value].grad.reshape((rows, *buffer.shape[1:])))
+            put_rows(buffer, base + len(slot.parts) * first, mine[slot.value].grad.reshape((-1, *buffer.shape[1:])))
         for v in shared:
             self._add_shared(segment.function, v, mine[v].grad)
         for v in states:

@@ -11,7 +11,7 @@ from ..schedule.recipe import BATCH, FRAME, SPREAD, Recipe, Segment
 
 __all__ = ["Graph", "SegmentKernel", "compile_segments"]
 
-_GATHERED = ("value", "call", "last", "arg", "field")
+_GATHERED = ("value", "call", "last", "arg", "field", "joined")
 
 
 class Graph:
@@ -53,10 +53,9 @@ class SegmentKernel:
         gradient = self.gradient
         extras = () if gradient is None else tuple(dict.fromkeys((*gradient.saved, *gradient.kept_forward)))
         self.extras = tuple(v for v in extras if v not in segment.outputs)
-        self.takes = {slot.value: f"{slot.value}.index" if slot.kind in _GATHERED else None for slot in segment.slots}
         if segment.mode == BATCH:
-            ops = [Op("take", (f"{slot.value}.port", f"index.{group}"), (slot.value,), {"axis": "0", "mode": "clip"})
-                   for slot, group in zip(segment.slots, groups) if slot.kind in _GATHERED]
+            ops = [op for slot, group in zip(segment.slots, groups) if slot.kind in _GATHERED
+                   for op in _gather(slot, group)]
             self.forward = Graph([*ops, *segment.batch_ops], [*segment.outputs, *self.extras])
         elif segment.mode == FRAME:
             self.forward = Graph(segment.ops, segment.outputs)
@@ -96,7 +95,15 @@ class SegmentKernel:
                         for i, part in enumerate(parts)]
                 if count > 1:
                     ops.append(Op("add_n", parts, (name,), {"num_args": str(count)}))
-            graph = Graph([*ops, *g.row_ops], [*g.inputs.values(), *g.kept_backward])
+            widths = {slot.value: len(slot.parts) for slot in self.segment.slots}
+            given, apart = [], []
+            for value, name in g.inputs.items():
+                if widths[value] > 1:  # rows side by side go back to rows of the port
+                    shape = str((-1, g.types[name][0][1] // widths[value]))
+                    apart.append(Op("Reshape", (name,), (f"{name}.rows",), {"shape": shape}))
+                    name = f"{name}.rows"
+                given.append(name)
+            graph = Graph([*ops, *g.row_ops, *apart], [*given, *g.kept_backward])
             self._backward[gathered] = graph
         return graph
 
@@ -113,6 +120,8 @@ def compile_segments(recipe: Recipe, layouts: Dict) -> List[SegmentKernel]:
 
 def slot_group(recipe: Recipe, segment: Segment, slot, layouts: Dict) -> tuple:
     """Slots of a segment with the same group read the same row numbers."""
+    if slot.kind == "joined":
+        return ("joined", *(slot_group(recipe, segment, part, layouts) for part in slot.parts))
     if slot.kind == "value":
         return ("value", slot.detail[0].id, layouts[recipe.port(recipe.home[segment.function, slot.value])])
     if slot.kind in ("call", "sum", "last"):
@@ -122,6 +131,15 @@ def slot_group(recipe: Recipe, segment: Segment, slot, layouts: Dict) -> tuple:
     if slot.kind == "arg":
         return ("arg", slot.detail[0])
     return (slot.kind, slot.value)
+
+
+def _gather(slot, group: str) -> List[Op]:
+    """Operators that gather a slot's rows from its port."""
+    rows = slot.value if slot.kind != "joined" else f"{slot.value}.rows"
+    ops = [Op("take", (f"{slot.value}.port", f"index.{group}"), (rows,), {"axis": "0", "mode": "clip"})]
+    if slot.kind == "joined":
+        ops.append(Op("Reshape", (rows,), (slot.value,), {"shape": str((-1, slot.shape[1]))}))
+    return ops
 
 
 def _makers(recipe: Recipe, function: str, j: int) -> tuple:

@@ -98,7 +98,7 @@ def make_readers(plan: Plan, kernels: List[Any], output_rows: List[np.ndarray], 
         for slot, rows in zip(segment.slots, plan.slot_rows[segment.id]):
             if not _gives(segment, kernel, slot):
                 continue
-            port = plan.slot_port(segment, slot) or ("field", slot.detail[0].name, None)
+            port = recipe.slot_port(segment, slot) or ("field", slot.detail[0].name, None)
             if port not in ports:
                 ports[port] = PortReaders(num_nodes, _external=True)
             counts = None if rows.counts is None else rows.counts.view()

@@ -243,6 +243,9 @@ class Plan:
 
     def _slot_rows(self, segment: Segment, slot: Slot, entries: np.ndarray, cache) -> Tuple[np.ndarray, Optional[np.ndarray]]:
         frames = self.frames
+        if slot.kind == "joined":
+            parts = [self._slot_rows(segment, part, entries, cache)[0] for part in slot.parts]
+            return np.stack(parts, 1).ravel(), None
         if slot.kind in ("field", "integer"):
             node, b = slot.detail
             ids = frames.block_frames[b].view()[frames.entries_in(b, segment.block, entries)]
@@ -255,24 +258,13 @@ class Plan:
         if slot.kind == "random":
             b = slot.detail[1]
             return frames.block_frames[b].view()[frames.entries_in(b, segment.block, entries)], None
-        layout = self.layout[self.slot_port(segment, slot)]
+        layout = self.layout[self.recipe.slot_port(segment, slot)]
         key = (slot.kind, *(d.id if hasattr(d, "id") else d for d in slot.detail[:1]), layout,
                slot.detail[1] if slot.kind in ("call", "sum", "last") else None)
         if key not in cache:
             units, counts = self.slot_units(segment, slot, entries)
             cache[key] = (self.unit_row[layout].view()[units], counts)
         return cache[key]
-
-    def slot_port(self, segment: Segment, slot: Slot) -> Optional[Port]:
-        """The port that a slot reads, None where it reads no port."""
-        if slot.kind == "value":
-            return self.recipe.port(self.recipe.home[segment.function, slot.value])
-        if slot.kind in ("call", "sum", "last"):
-            site, j = slot.detail
-            return self.recipe.port(("out", site.node.function, j))
-        if slot.kind == "arg":
-            return self.recipe.port(("arg", segment.function, slot.detail[0]))
-        return None
 
     def slot_units(self, segment: Segment, slot: Slot, entries: np.ndarray) -> Tuple[np.ndarray, Optional[np.ndarray]]:
         """The units whose outputs a slot reads for entries of the segment's block; counts where there are several."""
@@ -313,7 +305,7 @@ class Plan:
         for a, b in zip(bounds[:-1], bounds[1:]):
             segment, mine = self.recipe.segments[segs[a]], units[a:b]
             cache = set()
-            for slot in segment.slots:
+            for slot in (part for joined in segment.slots for part in joined.parts):
                 if slot.kind in ("field", "integer", "random"):
                     continue
                 key = slot.detail[0] if slot.kind == "value" else (slot.kind, *slot.detail)

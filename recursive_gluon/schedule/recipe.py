@@ -10,7 +10,7 @@ Computed once per Program, mode and shapes; pure data, no MXNet call.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Dict, FrozenSet, List, Set, Tuple
+from typing import Any, Dict, FrozenSet, List, Optional, Set, Tuple
 
 from ..program.infer import Types
 from ..program.ir import Block, Branch, Field, ForEach, Function, Integer, Invoke, Op, Program, Random, Return
@@ -32,8 +32,9 @@ class Slot:
     """A row input of a segment. `kind` says where its rows lie:
 
     ``value`` (another segment of the frame), ``call`` (an output of a callee), ``sum`` (outputs of all children's
-    calls, summed), ``last`` (the output of the last child's call), ``arg`` (passed down), ``field``, ``integer``,
-    ``random``. `detail` holds what that kind needs.
+    calls, summed), ``last`` (the output of the last child's call), ``arg`` (passed down), ``joined`` (several rows of
+    one port side by side: a concatenation that is a gather), ``field``, ``integer``, ``random``. `detail` holds what
+    that kind needs.
     """
 
     value: str
@@ -41,6 +42,11 @@ class Slot:
     detail: Tuple[Any, ...]
     shape: Tuple[int, ...]
     dtype: str
+
+    @property
+    def parts(self) -> Tuple["Slot", ...]:
+        """The slots whose rows stand side by side; the slot itself where it is not joined."""
+        return self.detail if self.kind == "joined" else (self,)
 
 
 @dataclass(eq=False)
@@ -106,6 +112,17 @@ class Recipe:
         """The port that stands for `port`: a carried argument and the output it comes from are one."""
         return self.same_port.get(port, port)
 
+    def slot_port(self, segment: Segment, slot: Slot) -> Optional[Port]:
+        """The port that a slot reads, None where it reads no port."""
+        if slot.kind == "value":
+            return self.port(self.home[segment.function, slot.value])
+        if slot.kind in ("call", "sum", "last"):
+            site, j = slot.detail
+            return self.port(("out", site.node.function, j))
+        if slot.kind == "arg":
+            return self.port(("arg", segment.function, slot.detail[0]))
+        return self.slot_port(segment, slot.detail[0]) if slot.kind == "joined" else None
+
     def port_type(self, port: Port) -> Tuple[Tuple[int, ...], str]:
         kind, function, what = port
         if kind == "out":
@@ -117,10 +134,6 @@ class Recipe:
 def make_recipe(program: Program, types: Types, train: bool) -> Recipe:
     """Divide a specialised Program into segments."""
     return _Maker(program, types, train).make()
-
-
-def spreadable(shape) -> bool:
-    return bool(shape) and shape[0] == 1
 
 
 class _Maker:
@@ -148,8 +161,12 @@ class _Maker:
         for function in self.program.functions.values():
             entry[function.name] = len(self.blocks)
             _FunctionMaker(self, function).make()
-        return Recipe(self.program, self.types, self.train, self.blocks, entry, self.segments, self.sites, self.home,
-                      self.producer, self.shared_ops, self.same_port, self.rows)
+        recipe = Recipe(self.program, self.types, self.train, self.blocks, entry, self.segments, self.sites, self.home,
+                        self.producer, self.shared_ops, self.same_port, self.rows)
+        for segment in self.segments:
+            if segment.mode == BATCH:
+                _join_slots(recipe, segment)
+        return recipe
 
     def _recursive_outputs(self) -> Dict[str, Set[int]]:
         """Outputs of functions that some caller uses: the others need not be computed level by level."""
@@ -408,3 +425,22 @@ class _FunctionMaker:
             self.maker.producer[key].outputs.append(value)
 
 
+def _join_slots(recipe: Recipe, segment: Segment) -> None:
+    """``concat(h_left, h_right)`` of rows of one port becomes one gather of twice as many rows, and so does its gradient."""
+    slots = {slot.value: slot for slot in segment.slots}
+    for op in list(segment.ops):
+        parts = [slots.get(v) for v in op.inputs]
+        if op.op != "Concat" or op.attrs.get("dim", "1") != "1" or len(set(op.inputs)) != len(parts) or len(parts) < 2:
+            continue
+        if any(p is None or p.kind not in ("value", "call", "last", "arg") or len(p.shape) != 2 for p in parts):
+            continue
+        used = [v for other in segment.ops for v in other.inputs]
+        if len({recipe.slot_port(segment, p) for p in parts if p is not None}) != 1 or any(used.count(v) != 1 for v in op.inputs) \
+                or op.outputs[0] in segment.outputs:
+            continue
+        first = parts[0]
+        assert first is not None
+        joined = Slot(op.outputs[0], "joined", tuple(parts), (1, len(parts) * first.shape[1]), first.dtype)
+        segment.slots = [s for s in segment.slots if s not in parts] + [joined]
+        segment.ops = [o for o in segment.ops if o is not op]
+        segment.batch_ops = [o for o in segment.batch_ops if o.outputs != op.outputs]
