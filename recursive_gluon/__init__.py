@@ -1,5 +1,6 @@
 """recursive_gluon: recursive models, graph speed, ordinary Gluon. A plug-in for Apache MXNet 1.9.1."""
 from . import data as data
+from . import nn as nn
 from .__about__ import __version__ as __version__
 from .block import RecursiveBlock as RecursiveBlock
 from .data import Forest as Forest
@@ -8,4 +9,4 @@ from .explain import explain as explain
 from .structure import string_code as string_code
 from .subgraph import SubGraph as SubGraph
 
-__all__ = ["Forest", "RecursiveBlock", "SubGraph", "Tree", "data", "explain", "string_code", "__version__"]
+__all__ = ["Forest", "RecursiveBlock", "SubGraph", "Tree", "data", "explain", "nn", "string_code", "__version__"]
