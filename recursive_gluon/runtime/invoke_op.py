@@ -26,6 +26,7 @@ from . import batched, reference
 from .arrays import assign, host_copy
 from .executor import NODES, ROOTS, Call, Result
 from .failures import failing_clearly, one_at_a_time
+from .indices import check_indices
 from .recipes import infer_cached
 
 __all__ = ["OP_TYPE", "EXECUTORS", "Options", "Live", "invoke_symbol", "input_order"]
@@ -200,7 +201,10 @@ class _Invoke(mx.operator.CustomOp):
                         in_data[places.structure].context, in_data[places.args], options.ints, train, keep, seed,
                         options.returns, options.max_nodes, options.max_depth, packed.tobytes())
             try:
-                return EXECUTORS[options.executor](call)
+                result = EXECUTORS[options.executor](call)
+                if isinstance(result, batched.BatchedRun):
+                    check_indices(call, result.recipe, result.plan)
+                return result
             except Unseen as unseen:
                 live = Live.find(self.text)
                 if live is None:
