@@ -134,7 +134,9 @@ def _run(source, call: Call) -> BatchedRun:
     from .schedule.frames import Unseen
     while True:
         try:
-            return BatchedRun(call, compiled(call)).forward()
+            run = BatchedRun(call, compiled(call))
+            run.forward()
+            return run
         except Unseen as unseen:
             source.live.update(source.live.extend(source.live.program, unseen))
             call.program = source.live.program

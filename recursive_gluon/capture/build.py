@@ -104,6 +104,8 @@ class Emitter:
                 wanted.add(p)
                 stack.extend(r[1] for r in self.graph.items[p].inputs if r[0] == "item")
         for p in sorted(wanted):
+            if self.keys[p] in self.env:  # the same operator on the same values, asked for twice
+                continue
             item = self.graph.items[p]
             inputs = tuple(self.value(r) for r in item.inputs)
             self.env[self.keys[p]] = self.append(item, inputs, item.call and item.call.node, item.call and item.call.ints)

@@ -43,7 +43,8 @@ class PathGraph:
     def __init__(self, trace: Trace, params: Sequence[str]):
         self.trace = trace
         self._params = set(params)
-        symbols, wanted = [], {}
+        symbols: List[Any] = []
+        wanted: Dict[Any, Tuple[int, int]] = {}
         for key, values in self._roots():
             wanted[key] = (len(symbols), len(values))
             symbols += values

@@ -56,12 +56,15 @@ class Loop:
     # -- which item belongs to which iteration ---------------------------------------------------------------------
     def find_iterations(self) -> None:
         items, banned = self.graph.items, set()
-        tagged = {p: self.graph.iteration(item)[1] for p, item in enumerate(items) if self.graph.iteration(item)}
+        made_in = {p: self.graph.iteration(item) for p, item in enumerate(items)}
+        tagged = {p: where[1] for p, where in made_in.items() if where is not None}
         self.count = 1 + max(tagged.values(), default=-1)
         if self.count < 2:
             raise NotALoop("nothing is computed inside the loop")
         while True:
-            self.place, self.after, idents, groups = dict(tagged), set(), {}, {}
+            self.place, self.after = dict(tagged), set()
+            idents: Dict[int, Any] = {}
+            groups: Dict[Any, List[Tuple[int, int]]] = {}
             seen = [0] * self.count
             for p, item in enumerate(items):
                 uses = {self.place[r[1]] for r in item.inputs if r[0] == "item" and r[1] in self.place}
@@ -77,9 +80,9 @@ class Loop:
                     k = uses.pop()
                     inputs = tuple(("in", idents[r[1]], r[2]) if r[0] == "item" and r[1] in self.place else r
                                    for r in item.inputs)
-                    key = (item.op, tuple(sorted(item.attrs.items())), inputs)
+                    key: Tuple[Any, ...] = (item.op, tuple(sorted(item.attrs.items())), inputs)
                     if item.op in RANDOM_OPERATORS:
-                        key += (sum(1 for other, where in groups.get(key, ()) if where == k),)
+                        key += (sum(1 for _, where in groups.get(key, ()) if where == k),)
                     idents[p] = key
                     groups.setdefault(key, []).append((p, k))
                     self.place[p] = k
@@ -98,7 +101,7 @@ class Loop:
             raise NotALoop("the iterations do not all compute the same number of operators")
         self.tables = tables
         self.template = self.iterations[1]
-        for ident, p in tables[1].items():
+        for ident in tables[1]:
             first = [self._relative(self.graph.items[t[ident]], k) for k, t in enumerate(tables)]
             for k in (0, *range(2, self.count)):
                 self._match(ident, first[1], first[k], k)

@@ -91,7 +91,7 @@ class Node:
             return self._row(name)
         member = getattr(layout.object_type, name, None) if layout.object_type is not None else None
         if isinstance(member, property):
-            return member.fget(self)
+            return member.__get__(self)
         if callable(member):
             return member.__get__(self)
         if member is not None:

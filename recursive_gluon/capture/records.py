@@ -4,6 +4,8 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
+from types import FrameType
+from typing import Optional
 
 __all__ = ["Record", "user_location"]
 
@@ -28,7 +30,7 @@ class Record:
 
 def user_location() -> str:
     """``file:line`` of the innermost frame that is neither MXNet's nor this machinery's."""
-    frame = sys._getframe(1)
+    frame: Optional[FrameType] = sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_filename
         ours = name.startswith(_HERE) and not name.startswith(_CELLS)

@@ -86,6 +86,7 @@ class Forest(tuple):
     """
 
     structure: Structure
+    object_type: Optional[type]
 
     def __new__(cls, trees: Any, vocab: Any = None, ctx: mx.Context | None = None,
                 dtype: Any = 'float32') -> Forest:

@@ -4,7 +4,7 @@ from __future__ import annotations
 import ctypes
 import json
 from functools import lru_cache
-from typing import Iterable, Mapping, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
 
 from .._compat import mx
 from .ir import Op
@@ -14,7 +14,9 @@ __all__ = ["to_symbol", "visible_outputs"]
 
 def to_symbol(ops: Iterable[Op], outputs: Sequence[str]):
     """The Symbol that computes `outputs`; values that no operator makes become variables of the same name."""
-    nodes, where, variables = [], {}, []
+    nodes: List[Dict[str, Any]] = []
+    where: Dict[str, list] = {}
+    variables: List[int] = []
 
     def entry(value: str) -> list:
         if value not in where:

@@ -16,7 +16,7 @@ __all__ = ["call", "gather_sum", "host_copy", "put_rows", "rows_of", "upload", "
 def call(op: str, inputs: Sequence, attrs: Mapping[str, str]):
     """One MXNet operator by its name, at once."""
     if op == "_rg_embedding_grad":
-        return embedding_grad(*inputs, attrs)
+        return embedding_grad(inputs[0], inputs[1], attrs)
     if op == "_rg_spread":
         raise ValueError("_rg_spread is done by the executor")
     return mx.nd._internal._imperative_invoke(_handle(op), inputs, list(attrs), list(attrs.values()), None, False, False)
@@ -50,7 +50,7 @@ def host_copy(array) -> np.ndarray:
     pointer = ctypes.c_void_p()
     check_call(_LIB.MXNDArrayGetData(array.handle, ctypes.byref(pointer)))
     out = np.empty(array.shape, array.dtype)
-    if out.size:
+    if out.size and pointer.value is not None:
         ctypes.memmove(out.ctypes.data, pointer.value, out.nbytes)
     return out
 

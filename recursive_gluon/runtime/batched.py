@@ -144,7 +144,7 @@ class BatchedRun(Result):
             self.saved.append({})
             return
         values = self._inputs(batch, kernel)
-        extras = kernel.extras if self.call.keep else ()
+        extras: Tuple[str, ...] = kernel.extras if self.call.keep else ()
         for v in kernel.extras:
             buffer = self.kept.get((segment.id, v))
             outs.append(_slice(buffer, batch.start, batch.stop) if buffer is not None else _empty())
@@ -201,7 +201,9 @@ class BatchedRun(Result):
             node = slot.detail[0]
             assert isinstance(node, Field)
             return self.call.fields[node.name]
-        return self.ports[self.recipe.slot_port(segment, slot)]
+        port = self.recipe.slot_port(segment, slot)
+        assert port is not None
+        return self.ports[port]
 
     def _out_rows(self, batch: Batch, value: str):
         port = self.recipe.port(self.recipe.home[batch.segment.function, value])

@@ -30,6 +30,7 @@ class _Pull:
             parts = [mx.nd.take(self.buffer, c._slice(a, b), mode="clip") for c in self.columns]
             return parts[0] if len(parts) == 1 else mx.nd.add_n(*parts)
         start = self.readers.start
+        assert start is not None and self.readers.given is not None
         return gather_sum(self.buffer, self.readers.given[start[a]:start[b]], np.diff(start[a:b + 1]), self.ctx)
 
 

@@ -41,7 +41,8 @@ class Pool:
             free = self._free.setdefault(key, [])
             free.append(buffer)
             if len(free) > _KEEP:
-                free.remove(min(free, key=lambda b: b.shape[0]))
+                smallest = min(free, key=lambda b: b.shape[0])
+                free[:] = [b for b in free if b is not smallest]  # list.remove would compare the arrays' elements
 
     def larger(self, buffer, rows: int, shape, dtype: str, ctx, reserved: bool = True):
         """`buffer` if it has `rows` rows, else a larger one with its contents; None is an empty buffer."""

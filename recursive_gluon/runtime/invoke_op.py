@@ -32,6 +32,8 @@ from .recipes import infer_cached
 __all__ = ["OP_TYPE", "EXECUTORS", "Options", "Live", "invoke_symbol", "input_order"]
 
 OP_TYPE = "recursive_gluon_invoke"
+#: as many outputs as a graph may expect of an operator whose Program cannot be read
+_MANY = 1024
 EXECUTORS = {"mxnet": batched.run, "reference": reference.run}
 
 
@@ -225,26 +227,39 @@ class _InvokeProp(mx.operator.CustomOpProp):
 
     def __init__(self, program: str, options: str):
         super().__init__(need_top_grad=True)
-        self.text, self.options = program, Options.from_text(options)
-        live = Live.find(program)
-        self.program = live.program if live is not None else load(program)
-        self.places = _places(self.program, self.options)
         self._shapes: Optional[List[List[int]]] = None
+        self._error: Optional[Exception] = None
+        try:
+            self.text, self.options = program, Options.from_text(options)
+            live = Live.find(program)
+            self.program = live.program if live is not None else load(program)
+            self.places = _places(self.program, self.options)
+        except Exception as error:  # noqa: BLE001  here MXNet would end the process: raised when it asks for shapes
+            self._error = error
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise self._error
 
     def list_arguments(self):
+        if self._error is not None:
+            return ["structure"]
         p = self.places
         return [*p.sparse, "structure", *(f"field_{n}" for n in self.options.fields),
                 *(f"arg{i}" for i in range(self.options.num_args)), *(["seed"] if p.seed is not None else []), *p.dense]
 
     def list_auxiliary_states(self):
-        return list(self.places.states)
+        return [] if self._error is not None else list(self.places.states)
 
     def list_outputs(self):
+        if self._error is not None:
+            return [f"output{j}" for j in range(_MANY)]
         count = ["count"] if self.options.max_nodes else []
         return [f"output{j}" for j in range(self.program.num_outputs)] + count
 
     @failing_clearly
     def infer_shape(self, in_shape):
+        self._check()
         p, options = self.places, self.options
         shapes = [list(s) for s in in_shape]
         if p.seed is not None:
@@ -279,6 +294,7 @@ class _InvokeProp(mx.operator.CustomOpProp):
 
     @failing_clearly
     def infer_type(self, in_type):
+        self._check()
         p, types = self.places, list(in_type)
         declared = {q.name: np.dtype(q.dtype).type for q in self.program.params}
         floating = next((types[i] for _, i in p.params if types[i] is not None), None)

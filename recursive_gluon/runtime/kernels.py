@@ -20,7 +20,9 @@ class Graph:
     def __init__(self, ops: Sequence[Op], outputs: Sequence[str]):
         # An output that is also an input confuses CachedOp: make every output an operator's result.
         made = {v for op in ops for v in op.outputs}
-        ops, renamed, seen = list(ops), [], set()
+        ops = list(ops)
+        renamed: List[str] = []
+        seen: set = set()
         for v in outputs:
             if v not in made or v in seen:
                 ops.append(Op("_copy", (v,), (f"{v}.out{len(renamed)}",), {}))
@@ -51,7 +53,7 @@ class SegmentKernel:
         if recipe.train:
             self._differentiate(recipe, segment)
         gradient = self.gradient
-        extras = () if gradient is None else tuple(dict.fromkeys((*gradient.saved, *gradient.kept_forward)))
+        extras: Tuple[str, ...] = () if gradient is None else tuple(dict.fromkeys((*gradient.saved, *gradient.kept_forward)))
         self.extras = tuple(v for v in extras if v not in segment.outputs)
         if segment.mode == BATCH:
             ops = [op for slot, group in zip(segment.slots, groups) if slot.kind in _GATHERED

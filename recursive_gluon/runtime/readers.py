@@ -87,10 +87,10 @@ def make_readers(plan: Plan, kernels: List[Any], output_rows: List[np.ndarray], 
         if recipe.port_type(port)[1].startswith("float"):
             ports[port] = PortReaders(plan.layout_size[layout])
     outputs = []
-    for j, rows in enumerate(output_rows):
+    for j, returned in enumerate(output_rows):
         port = recipe.port(("out", root, j))
         if port in ports:
-            outputs.append((j, port, ports[port].add(rows, None)))
+            outputs.append((j, port, ports[port].add(returned, None)))
     base = {}
     for segment, kernel in zip(recipe.segments, kernels):
         if not plan.seg_size[segment.id]:

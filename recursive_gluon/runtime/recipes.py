@@ -10,6 +10,7 @@ import numpy as np
 
 from ..program.infer import Types, infer
 from ..program.ir import Program
+from ..program.passes.prune import prune
 from ..program.passes.specialize import specialize
 from ..program.passes.substitute import substitute
 from ..schedule.plan import Plan
@@ -76,7 +77,7 @@ def _specialize(call: Call) -> Tuple[Program, Types]:
     types = infer(program, fields, args, shapes)
     program = specialize(program, types, call.train)
     types = infer(program, fields, args, shapes)
-    program = substitute(program, types.shapes)
+    program = prune(substitute(program, types.shapes))
     return program, infer(program, fields, args, shapes)
 
 

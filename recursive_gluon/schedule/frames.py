@@ -201,7 +201,8 @@ class Frames:
     def __init__(self, recipe: Recipe, structure: Structure, host_field: Callable[[str], np.ndarray], max_depth: int):
         self.recipe, self.structure, self.max_depth = recipe, structure, max_depth
         self.arity, self.leaves = structure.arity, structure.is_leaf
-        self._host_field, self._fields = host_field, {}
+        self._host_field = host_field
+        self._fields: Dict[str, np.ndarray] = {}
         functions = recipe.program.functions
         # Keys are for random numbers, and for the order in which frames update auxiliary states.
         self.keyed = recipe.program.random or any(p.state for p in recipe.program.params)
@@ -339,10 +340,10 @@ class Frames:
         trees, depths = table.tree.view()[frames], table.depth.view()[frames] + 1
         keys = table.key.view()[frames] if self.keyed else None
         if isinstance(node, Invoke):
-            ints = np.stack(ints, 1) if ints else np.empty((len(frames), 0), np.int64)
+            columns = np.stack(ints, 1) if ints else np.empty((len(frames), 0), np.int64)
             args = [self.value_unit(site.function, v, b, entries) for v in node.args]
             self._check_nodes(site, nodes, frames)
-            self.callee[site.id].append(self._frames(node.function, nodes, ints, args, trees, depths, frames, site.id, keys))
+            self.callee[site.id].append(self._frames(node.function, nodes, columns, args, trees, depths, frames, site.id, keys))
             return
         counts = self.arity[nodes].astype(np.int64)
         total = int(counts.sum())

@@ -49,6 +49,7 @@ class Plan:
     frames: Frames
     batches: List[Batch] = field(default_factory=list)
     rounds: int = 0
+    roots: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
 
     @staticmethod
     def layouts(recipe: Recipe) -> Tuple[Dict[Port, int], int]:
@@ -180,9 +181,10 @@ class Plan:
         if wanted is not None:
             self._fill_slots(units)
             late = self._tail_units(pending[tails[unit_seg[pending]]], wanted)
-            units = late[np.lexsort((late, unit_seg[late]))]
+            rank = self.recipe.tail_rank[unit_seg[late]]
+            units = late[np.lexsort((late, unit_seg[late], rank))]
             top = int(levels.max(initial=-1)) + 1
-            batches += self._batches(units, top + unit_seg[units])
+            batches += self._batches(units, top + self.recipe.tail_rank[unit_seg[units]])
         self._fill_slots(units)
         return batches
 
@@ -258,7 +260,9 @@ class Plan:
         if slot.kind == "random":
             b = slot.detail[1]
             return frames.block_frames[b].view()[frames.entries_in(b, segment.block, entries)], None
-        layout = self.layout[self.recipe.slot_port(segment, slot)]
+        port = self.recipe.slot_port(segment, slot)
+        assert port is not None
+        layout = self.layout[port]
         key = (slot.kind, *(d.id if hasattr(d, "id") else d for d in slot.detail[:1]), layout,
                slot.detail[1] if slot.kind in ("call", "sum", "last") else None)
         if key not in cache:

@@ -10,7 +10,10 @@ Computed once per Program, mode and shapes; pure data, no MXNet call.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Dict, FrozenSet, List, Optional, Set, Tuple
+
+import numpy as np
 
 from ..program.infer import Types
 from ..program.ir import Block, Branch, Field, ForEach, Function, Integer, Invoke, Op, Program, Random, Return
@@ -108,6 +111,20 @@ class Recipe:
     same_port: Dict[Port, Port]
     rows: Dict[str, Set[str]]
 
+    @cached_property
+    def tail_rank(self) -> np.ndarray:
+        """For each tail segment the number of tail segments on the longest way to it: the order in which they run."""
+        ranks = np.zeros(len(self.segments), np.int64)
+        tails = [s for s in self.segments if s.tail]
+        for _ in tails:
+            before = ranks.copy()
+            for segment in tails:
+                reads = [part.detail[0] for slot in segment.slots for part in slot.parts if part.kind == "value"]
+                ranks[segment.id] = max([before[made.id] + 1 for made in reads if made.tail], default=0)
+            if (ranks == before).all():
+                break
+        return ranks
+
     def port(self, port: Port) -> Port:
         """The port that stands for `port`: a carried argument and the output it comes from are one."""
         return self.same_port.get(port, port)
@@ -195,7 +212,9 @@ class _FunctionMaker:
     def __init__(self, maker: _Maker, function: Function):
         self.maker, self.function = maker, function
         self.types = maker.types
-        self.shapes, self.dtypes = maker.types.shapes[function.name], maker.types.dtypes[function.name]
+        # Types of the copies that are inserted here are added to those that were inferred.
+        self.shapes: Dict[str, Tuple[int, ...]] = maker.types.shapes[function.name]  # type: ignore[assignment]
+        self.dtypes: Dict[str, str] = maker.types.dtypes[function.name]  # type: ignore[assignment]
         self.rows: Set[str] = set(function.args)  # values that differ from frame to frame
         maker.rows[function.name] = self.rows
         self.definition: Dict[str, Tuple[Any, int]] = {}
