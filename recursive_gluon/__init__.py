@@ -6,7 +6,8 @@ from .block import RecursiveBlock as RecursiveBlock
 from .data import Forest as Forest
 from .data import Tree as Tree
 from .explain import explain as explain
+from .imports import import_block as import_block
 from .structure import string_code as string_code
 from .subgraph import SubGraph as SubGraph
 
-__all__ = ["Forest", "RecursiveBlock", "SubGraph", "Tree", "data", "explain", "nn", "string_code", "__version__"]
+__all__ = ["Forest", "RecursiveBlock", "SubGraph", "Tree", "data", "explain", "import_block", "nn", "string_code", "__version__"]
