@@ -50,8 +50,8 @@ class Pool:
             return buffer
         new = self.borrow(rows if buffer is None else max(rows, 2 * buffer.shape[0]), shape, dtype, ctx, reserved)
         if buffer is not None:
+            # The smaller one is not for others: the gradient reads rows of it that were kept as views.
             put_rows(new, 0, buffer)
-            self.give_back(buffer, reserved)
         return new
 
 

@@ -14,7 +14,7 @@ from ..errors import ArityError, DepthLimitError, VisitError
 from ..program.expr import Expr, evaluate
 from ..program.ir import Block, Branch, Field, ForEach, Function, Integer, Invoke, Op, Raise, Random, Return
 from ..program.rules.site import flag, number
-from ..schedule.frames import Unseen, call_path, call_step, frame_keys, mix, raised
+from ..schedule.frames import Unseen, call_path, call_step, endless, frame_keys, mix, raised
 from .arrays import call as call_operator
 from .arrays import upload
 from .draws import draw
@@ -177,8 +177,7 @@ class _Run(Result):
             if callee is None:
                 stack.pop()
             elif callee.started:
-                raise DepthLimitError(f"{stack[-1].path()}: calls {callee.function.name} on the same node with the same "
-                                      f"integers as a call that it is part of, so it could never return")
+                raise DepthLimitError(endless(stack[-1].path()))
             else:
                 callee.started = True
                 stack.append(callee)

@@ -19,7 +19,7 @@ from ..structure import Structure
 from .grow import Grow
 from .recipe import BlockInfo, CallSite, Recipe, Segment
 
-__all__ = ["Frames", "FrameTable", "Unseen", "mix", "frame_keys", "call_step", "call_path", "raised"]
+__all__ = ["Frames", "FrameTable", "Unseen", "mix", "frame_keys", "call_step", "call_path", "endless", "raised"]
 
 
 class Unseen(RecursiveGluonError):
@@ -415,6 +415,12 @@ def raised(end: Raise, path: str) -> RecursiveGluonError:
     kind = getattr(errors, end.kind, None)
     ours = isinstance(kind, type) and issubclass(kind, RecursiveGluonError)
     return (kind if ours else TraceError)(f"{path}: the body raises {end.kind} at {end.where}: {end.message}")
+
+
+def endless(path: str) -> str:
+    """What is wrong with a frame that waits for itself."""
+    return (f"{path}: waits for a call on the same node with the same integers as a call that it is part of, which is "
+            f"the same call, so it could never return; is there a base case, and does every call come nearer to it?")
 
 
 def call_step(node) -> str:

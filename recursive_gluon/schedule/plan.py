@@ -11,10 +11,10 @@ from typing import Callable, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 
-from ..errors import VisitError
+from ..errors import DepthLimitError, VisitError
 from ..program.expr import evaluate
 from ..structure import Structure
-from .frames import Frames, _View
+from .frames import Frames, _View, endless
 from .grow import Grow
 from .levels import ancestors, longest_paths
 from .recipe import Port, Recipe, Segment, Slot
@@ -169,12 +169,15 @@ class Plan:
         tails = np.array([s.tail for s in self.recipe.segments] or [False])
         core = pending[~tails[unit_seg[pending]]]
         edges = self._edges(core)
+        goals = np.empty(0, np.int64)
         if decisions:
             goals = np.concatenate([self.frames.value_unit(self.recipe.blocks[b].function, self.recipe.blocks[b].end.test,
                                                            b, entries) for b, entries in decisions])
             core = ancestors(goals[~done[goals]], *edges, len(unit_seg))
             core = core[~done[core]]
         units, levels = longest_paths(core, *edges, done)
+        if len(units) < len(core) and not (decisions and (len(units) or done[goals].any())):
+            raise self._endless(np.setdiff1d(core, units), *edges)
         order = np.lexsort((units, unit_seg[units], levels))
         units, levels = units[order], levels[order]
         batches = self._batches(units, levels)
@@ -187,6 +190,18 @@ class Plan:
             batches += self._batches(units, top + self.recipe.tail_rank[unit_seg[units]])
         self._fill_slots(units)
         return batches
+
+    def _endless(self, stuck: np.ndarray, source: np.ndarray, destination: np.ndarray) -> DepthLimitError:
+        """The error for units that wait for one another: a call inside a call with which it shares its frame."""
+        inside, frames = set(stuck.tolist()), self.frames
+        waits = {d: s for s, d in zip(source.tolist(), destination.tolist()) if s in inside and d in inside}
+        unit, seen = int(stuck[0]), set()
+        while unit in waits and unit not in seen:
+            seen.add(unit)
+            unit = waits[unit]
+        segment = self.recipe.segments[int(frames.unit_seg.view()[unit])]
+        frame = int(frames.block_frames[segment.block].view()[frames.unit_entry.view()[unit]])
+        return DepthLimitError(endless(frames.call_path(segment.function, frame)))
 
     def _tail_units(self, units: np.ndarray, wanted: np.ndarray) -> np.ndarray:
         root = self.recipe.program.root
