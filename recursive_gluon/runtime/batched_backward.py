@@ -1,7 +1,7 @@
 """The *mxnet* executor, backward: the batches in reverse, each giving back the gradients of what it read."""
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 import numpy as np
 

@@ -48,7 +48,7 @@ class Schedule:
                 host[name] = host_copy(call.fields[name])
             return host[name]
 
-        plan = Plan.make(code.recipe, call.structure, call.ints, field, call.max_depth)
+        plan = Plan.make(code.recipe, call.structure, call.ints, field, call.max_depth, in_order=bool(call.max_nodes))
         return cls(plan, code, call.returns, call.max_nodes)
 
     def rounds(self) -> Iterator[Tuple[List[Any], Any]]:

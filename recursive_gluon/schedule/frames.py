@@ -240,6 +240,38 @@ class Frames:
         self.grow()
         return ids
 
+    def start_everywhere(self) -> bool:
+        """Frames of the root function on every node at once, if that is what the roots reach; False if it is not.
+
+        A body without arguments that visits the whole forest needs no waves: all its frames are known beforehand, and
+        that they are reached is checked afterwards. Every node but the roots is called by some frame, and nodes are
+        numbered children first, so by induction from the roots every frame is one that the waves would have found.
+        """
+        s, root = self.structure, self.recipe.program.root
+        n = s.num_nodes
+        trees = np.repeat(np.arange(s.num_trees, dtype=np.int32), np.diff(s.tree_offsets))
+        self._frames(root, np.arange(n), np.empty((n, 0), np.int64), [], trees, np.zeros(n, np.int32), np.full(n, -1),
+                     -1, None)
+        self.grow()
+        reached = np.zeros(n, bool)
+        reached[s.roots] = True
+        below = True
+        for site in self.recipe.sites:
+            if isinstance(site.node, Invoke) and site.node.function == root:
+                called = self.callee[site.id].view()
+                reached[called] = True
+                below = below and bool((called < self._root_callers(site, root)).all())
+        return below and len(self.tables[root]) == n and bool(reached.all()) and not self.waiting
+
+    def _root_callers(self, site: CallSite, root: str) -> np.ndarray:
+        """The root function's frames from which the calls of a site come, through a loop's body at most; else -1."""
+        frames = self.block_frames[site.block].view()
+        if site.function == root:
+            return frames
+        table = self.tables[site.function]
+        direct = np.array([s.function == root for s in self.recipe.sites])
+        return np.where(direct[table.site.view()[frames]], table.caller.view()[frames], -1)
+
     def _frames(self, function: str, nodes, ints, args, trees, depths, callers, site: int, caller_keys) -> np.ndarray:
         table = self.tables[function]
         if table.shared:

@@ -11,7 +11,7 @@ from typing import Callable, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 
-from ..errors import DepthLimitError, VisitError
+from ..errors import DepthLimitError, RecursiveGluonError, VisitError
 from ..program.expr import evaluate
 from ..structure import Structure
 from .frames import Frames, _View, endless
@@ -84,9 +84,21 @@ class Plan:
     # -- what is asked for ---------------------------------------------------------------------------------------------
     @classmethod
     def make(cls, recipe: Recipe, structure: Structure, ints: Tuple[int, ...],
-             host_field: Callable[[str], np.ndarray], max_depth: int) -> "Plan":
-        """Find the first frames of a call."""
-        plan = cls(recipe, Frames(recipe, structure, host_field, max_depth))
+             host_field: Callable[[str], np.ndarray], max_depth: int, in_order: bool = False) -> "Plan":
+        """Find the first frames of a call; `in_order`: also who called whom, for depth-first order."""
+        def fresh() -> Frames:
+            return Frames(recipe, structure, host_field, max_depth)
+
+        if not in_order and not ints and not recipe.program.functions[recipe.program.root].args:
+            try:
+                plan = cls(recipe, fresh())
+                if plan.frames.start_everywhere():
+                    plan.roots = structure.roots.astype(np.int64)
+                    plan._cover(plan._done, False)
+                    return plan
+            except RecursiveGluonError:
+                pass  # on a node that may not be reached; if it is, the waves meet it and know the way to it
+        plan = cls(recipe, fresh())
         plan.roots = plan.frames.start(ints, len(plan.root_ports))
         for port in plan.root_ports:
             layout = plan.layout[port]
@@ -182,6 +194,9 @@ class Plan:
         units, levels = units[order], levels[order]
         batches = self._batches(units, levels)
         if wanted is not None:
+            if len(units) < len(core):
+                raise DepthLimitError(f"{self.recipe.program.root}: a call waits for itself: a body calls itself on the "
+                                      f"same node with the same arguments, so its base case never comes")
             self._fill_slots(units)
             late = self._tail_units(pending[tails[unit_seg[pending]]], wanted)
             rank = self.recipe.tail_rank[unit_seg[late]]
