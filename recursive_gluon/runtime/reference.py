@@ -45,7 +45,7 @@ class _Frame:
                  caller: Optional["_Frame"], site: Any, key):
         self.function, self.node, self.ints, self.tree, self.key = function, node, ints, tree, key
         self.caller, self.site = caller, site
-        self.depth = 0 if caller is None else caller.depth + 1
+        self.depth: int = 0 if caller is None else caller.depth + 1
         self.values: Dict[str, Any] = dict(zip(function.args, args))
         self.block: Block = function.body
         self.answers = "body"  # given so far
@@ -81,7 +81,8 @@ class _Seen:
         children, position = self.run.children(self._present(nodes, text)), int(positions[0])
         if not 0 <= position < len(children):
             raise ArityError(f"{self.frame.path()}: child {position} was asked of a node that has {len(children)} "
-                             f"children; test `node.is_leaf` or `node.arity` before asking, or give the tree that child")
+                             f"children; test `node.is_leaf` or `node.arity` before asking, or give the tree that "
+                             f"child")
         return np.array([children[position]])
 
     def arity(self, nodes):
@@ -125,7 +126,7 @@ class _Run(Result):
                     else:
                         self.numbers[id(block), i], operators = operators, operators + 1
 
-    # -- what the frames read -------------------------------------------------------------------------------------------
+    # -- what the frames read --------------------------------------------------------------------------------
     def children(self, node: int) -> np.ndarray:
         offsets = self.structure.child_offsets
         return self.structure.children[offsets[node]:offsets[node + 1]]
@@ -151,7 +152,7 @@ class _Run(Result):
     def _integer(self, expr: Expr, frame: _Frame) -> int:
         return int(np.broadcast_to(evaluate(expr, _Seen(self, frame)), (1,))[0])
 
-    # -- forward --------------------------------------------------------------------------------------------------------
+    # -- forward ---------------------------------------------------------------------------------------------
     def forward(self) -> "_Run":
         call, s = self.call, self.structure
         self.params = {name: self._leaf(array) for name, array in call.params.items()}
@@ -208,7 +209,7 @@ class _Run(Result):
             while frame.position < len(frame.block.nodes):
                 node = frame.block.nodes[frame.position]
                 if isinstance(node, (Invoke, ForEach)):
-                    waits_for = (self._invoke if isinstance(node, Invoke) else self._for_each)(frame, node)
+                    waits_for = self._invoke(frame, node) if isinstance(node, Invoke) else self._for_each(frame, node)
                     if waits_for is not None:
                         return waits_for
                     frame.callees = []
@@ -229,8 +230,8 @@ class _Run(Result):
         if not frame.callees:
             at = int(evaluate(node.node, _Seen(self, frame))[0])
             if at < 0 and node.node.op != "none":
-                raise ArityError(f"{frame.path()}: {node.function} is called at {node.where} on {node.node}, which is an "
-                                 f"empty slot (None)")
+                raise ArityError(f"{frame.path()}: {node.function} is called at {node.where} on {node.node}, which is "
+                                 f"an empty slot (None)")
             frame.callees = [self._call(node.function, at, tuple(self._integer(e, frame) for e in node.ints),
                                         [self._value(frame, v) for v in node.args], frame.tree, frame, node,
                                         self.numbers[id(frame.block), frame.position], None)]
@@ -271,7 +272,7 @@ class _Run(Result):
     def _value(self, frame: _Frame, value: str):
         return self.params[value[1:]] if value.startswith("@") else frame.values[value]
 
-    # -- nodes and decisions ----------------------------------------------------------------------------------------------
+    # -- nodes and decisions ---------------------------------------------------------------------------------
     def _compute(self, frame: _Frame, node) -> List[Any]:
         if isinstance(node, Field):
             seen = _Seen(self, frame)
@@ -295,7 +296,7 @@ class _Run(Result):
         if self.call.train and not flag(node.attrs, "use_global_stats"):
             for i, v in enumerate(node.inputs):
                 if v.startswith("@") and self.program.by_name[v[1:]].state:
-                    # MXNet updates states in place, in the backward pass: from zero, what comes out is the frame's share.
+                    # MXNet updates states in place in the backward pass: from zero, that is the frame's share.
                     inputs[i] = mx.nd.zeros_like(inputs[i]).detach()
                     updates.append((v[1:], inputs[i]))
         result = call_operator(node.op, inputs, attrs)
@@ -314,11 +315,11 @@ class _Run(Result):
         answer = bool(answer) if all(isinstance(a, bool) for a in end.arms) else int(answer)
         if answer not in end.arms:
             test = end.test if isinstance(end.test, Expr) else f"the tensor at {end.where}"
-            raise Unseen(_Place(frame.function.name, frame.answers), answer, f"{frame.path()}: {test} is {answer}, a path "
-                         f"that was never traced (traced: {', '.join(map(str, end.arms))})")
+            raise Unseen(_Place(frame.function.name, frame.answers), answer, f"{frame.path()}: {test} is {answer}, "
+                         f"a path that was never traced (traced: {', '.join(map(str, end.arms))})")
         return answer
 
-    # -- results ------------------------------------------------------------------------------------------------------------
+    # -- results ---------------------------------------------------------------------------------------------
     def _nodes(self) -> List[_Frame]:
         """The root function's frame of every node."""
         visits: List[List[_Frame]] = [[] for _ in range(self.structure.num_nodes)]

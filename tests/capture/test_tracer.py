@@ -453,7 +453,7 @@ def test_strings_compare_as_their_codes():
     assert "if (node['tag'] == 1145577856) is True:" in str(trace(run)[0])
 
 
-# -- symbols behave as NDArrays -----------------------------------------------------------------------------------------
+# -- symbols behave as NDArrays -------------------------------------------------------------------------------------
 A = np.arange(1, 7).reshape(2, 3) / 3
 B = np.array([[2.0], [-3.0]])
 C = np.arange(24).reshape(2, 3, 4) / 7
@@ -469,7 +469,8 @@ EXPRESSIONS = {
     "x[0]": lambda x, y: x[0], "x[-1]": lambda x, y: x[-1], "x[1, 2]": lambda x, y: x[1, 2],
     "x[:, 1:3]": lambda x, y: x[:, 1:3], "x[:, -2:]": lambda x, y: x[:, -2:], "x[:, :2]": lambda x, y: x[:, :2],
     "x[1:]": lambda x, y: x[1:], "x[:, ::2]": lambda x, y: x[:, ::2], "x[:, ::-1]": lambda x, y: x[:, ::-1],
-    "x[..., None]": lambda x, y: x[..., None], "x[None]": lambda x, y: x[None], "x[:, None, 1]": lambda x, y: x[:, None, 1],
+    "x[..., None]": lambda x, y: x[..., None], "x[None]": lambda x, y: x[None],
+    "x[:, None, 1]": lambda x, y: x[:, None, 1],
     "x[..., 0]": lambda x, y: x[..., 0], "x[:]": lambda x, y: x[:], "x[:, 1]": lambda x, y: x[:, 1],
     "x.T": lambda x, y: x.T, "len(x)": lambda x, y: x * len(x), "x.shape": lambda x, y: x * x.shape[1],
     "x.size": lambda x, y: x * x.size, "x.ndim": lambda x, y: x * x.ndim,
@@ -481,8 +482,10 @@ EXPRESSIONS = {
     "x.detach": lambda x, y: x.detach() * x, "x.expand_dims": lambda x, y: x.expand_dims(axis=1),
 }
 DEEPER = {
-    "z[0]": lambda z: z[0], "z[0, 1]": lambda z: z[0, 1], "z[:, 1, 2:]": lambda z: z[:, 1, 2:], "z[..., 1]": lambda z: z[..., 1],
-    "z[1, ..., 0]": lambda z: z[1, ..., 0], "z[:, None]": lambda z: z[:, None], "z[1, None, 0:2]": lambda z: z[1, None, 0:2],
+    "z[0]": lambda z: z[0], "z[0, 1]": lambda z: z[0, 1], "z[:, 1, 2:]": lambda z: z[:, 1, 2:],
+    "z[..., 1]": lambda z: z[..., 1],
+    "z[1, ..., 0]": lambda z: z[1, ..., 0], "z[:, None]": lambda z: z[:, None],
+    "z[1, None, 0:2]": lambda z: z[1, None, 0:2],
     "z[..., 1:3]": lambda z: z[..., 1:3], "z[:, 1:, ::2]": lambda z: z[:, 1:, ::2],
 }
 

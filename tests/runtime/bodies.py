@@ -435,7 +435,8 @@ def shared_computations(P):
             return F.FullyConnected(node["x"], doubled, P("b", 4), num_hidden=4)
         turned = F.transpose(P("flat", 16).reshape((4, 4)))
         h = sum([me(child) for child in node.children])
-        return F.tanh(F.FullyConnected(h, doubled + turned, no_bias=True, num_hidden=4)) + F.exp(P("b", 4)).reshape((1, 4))
+        h = F.FullyConnected(h, doubled + turned, no_bias=True, num_hidden=4)
+        return F.tanh(h) + F.exp(P("b", 4)).reshape((1, 4))
     return run
 
 
@@ -477,7 +478,7 @@ def grandchildren(P):
     return run
 
 
-@body(only="float32", args=(3,), arities=(1, 2))
+@body(args=(3,), arities=(1, 2))
 def integers_as_tensors(P):
     def run(me, node, n):
         x = node["x"] * node.arity + n

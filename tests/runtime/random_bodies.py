@@ -11,7 +11,8 @@ import numpy as np
 from programs import WIDTH, WORDS, F
 
 #: operators of one value and of two
-UNARY = ["tanh", "sigmoid", "dense", "softmax", "scale", "normalise", "square", "clip", "log_softmax", "reshape", "mean"]
+UNARY = ["tanh", "sigmoid", "dense", "softmax", "scale", "normalise", "square", "clip", "log_softmax",
+         "reshape", "mean"]
 BINARY = ["add", "mul", "sub", "concat_slice", "join_dense", "maximum", "gate", "gather"]
 
 
@@ -24,7 +25,8 @@ class RandomBody:
         self.outputs = int(r.randint(1, 4))
         self.takes_tensor, self.takes_int = bool(r.rand() < 0.3), bool(r.rand() < 0.25)
         self.arity = str(r.choice(["binary", "branch", "loop", "carry", "len"]))
-        self.arities = {"binary": (2,), "branch": (1, 2, 3), "loop": (1, 2, 4), "carry": (1, 2, 4), "len": (1, 2, 3)}[self.arity]
+        counts = {"binary": (2,), "branch": (1, 2, 3), "loop": (1, 2, 4), "carry": (1, 2, 4), "len": (1, 2, 3)}
+        self.arities: tuple = counts[self.arity]
         self.decides = str(r.choice(["", "", "", "value", "label", "index"]))
         if self.decides == "value" and self.arity in ("loop", "carry"):
             self.arity, self.arities = "branch", (1, 2, 3)  # a decision behind a loop makes a path of every arity
@@ -41,7 +43,7 @@ class RandomBody:
         """Whether the body visits every node of a tree exactly once."""
         return not (self.takes_int or self.mutual or self.decides == "label")
 
-    # -- a graph of operators, drawn when it is first needed and then the same on every path ------------------------------
+    # -- a graph of operators, drawn when it is first needed and then the same on every path -----------------
     def graph(self, place: str, values: List[Any], results: int) -> List[Any]:
         """Some operators over `values`, and `results` of all values."""
         if (place, len(values)) not in self.plans:
@@ -89,7 +91,8 @@ class RandomBody:
             begin = 1 + abs(int(10 * number)) % (WIDTH - 1)
             return F.slice_axis(F.concat(x, y, dim=1), axis=1, begin=begin, end=begin + WIDTH)
         if op == "join_dense":
-            return F.FullyConnected(F.concat(x, y, dim=1), P(f"{name}_w", WIDTH, 2 * WIDTH), no_bias=True, num_hidden=WIDTH)
+            return F.FullyConnected(F.concat(x, y, dim=1), P(f"{name}_w", WIDTH, 2 * WIDTH), no_bias=True,
+                                    num_hidden=WIDTH)
         if op == "maximum":
             return F.broadcast_maximum(x, y)
         if op == "gate":
@@ -98,7 +101,7 @@ class RandomBody:
             return F.sigmoid(i) * y + F.tanh(o)
         return F.stack(x, y, axis=1).sum(axis=1)
 
-    # -- paths ------------------------------------------------------------------------------------------------------------
+    # -- paths -----------------------------------------------------------------------------------------------
     def inputs(self, place: str, node) -> List[Any]:
         """What a frame starts from."""
         P, n = self.P, sum(place.encode()) % 3
@@ -152,7 +155,8 @@ class RandomBody:
         elif node.arity == 2:
             results = self._binary(me, other, node, values, ints)
         else:
-            results = self._binary(me, other, node, values, ints) + _list(me(node.children[-1], *self.down("last", values, ints)))
+            results = self._binary(me, other, node, values, ints)
+            results += _list(me(node.children[-1], *self.down("last", values, ints)))
         return self.graph("joined", results, 2)
 
     def _len(self, me, other, node, values, ints):

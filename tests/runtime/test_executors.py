@@ -65,9 +65,9 @@ def test_bodies(name, dtype):
     weights = Weights(dtype)
     program, _ = trace(case.make(weights), weights, case.args, case.counts)
     random = np.random.RandomState(5)
-    for trees, nodes, kind, dag in [(1, 1, "random", False), (3, case.nodes, "random", False), (2, 8, "chain", False),
+    for count, nodes, kind, dag in [(1, 1, "random", False), (3, case.nodes, "random", False), (2, 8, "chain", False),
                                     (4, case.nodes, "random", True)]:
-        s = structure(random, trees, min(nodes, case.nodes), case.arities, kind, dag and case.dags)
+        s = structure(random, count, min(nodes, case.nodes), case.arities, kind, dag and case.dags)
         call = call_of(program, weights, random, s, dtype, case.args, **case.options)
         assert_same(call, random, TOLERANCE[dtype])
         call.keep = call.train = False
