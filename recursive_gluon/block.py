@@ -23,8 +23,8 @@ from .program.ir import Param
 from .runtime.executor import NODES, ROOTS, Call
 from .runtime.invoke_op import EXECUTORS, Live, Options, invoke_symbol
 from .runtime.recipes import row_type
-from .schedule.frames import Unseen
 from .runtime.schedules import prepare
+from .schedule.frames import Unseen
 from .structure import Structure, pack
 
 __all__ = ["RecursiveBlock"]
@@ -124,10 +124,10 @@ class RecursiveBlock(HybridBlock):
                 return EagerRun(forest, layout).run(self, has_node, tensors, arguments, returns == NODES)
             source = self._source(arguments, has_node, layout)
             self._initialize(source.live.program, forest, tensors)
-            key = (source, tuple(a for a in arguments if not isinstance(a, mx.nd.NDArray)), returns, max_nodes,
-                   self._depth_limit(forest.num_nodes), forest.fields)
             if self._executor == "mxnet":
                 self._plan_ahead(source, forest, arguments, returns, max_nodes)
+            key = (source, tuple(a for a in arguments if not isinstance(a, mx.nd.NDArray)), returns, max_nodes,
+                   self._depth_limit(forest.num_nodes), forest.fields, source.inputs)
             return self._cached_call(key, source, forest, tensors, has_node)
 
     def export(self, path: str, epoch: int = 0, remove_amp_cast: bool = True):
@@ -172,6 +172,7 @@ class RecursiveBlock(HybridBlock):
                 return
             except Unseen as unseen:
                 source.live.update(source.live.extend(source.live.program, unseen))
+                self._initialize(source.live.program, forest, call.args)
 
     # -- bodies -----------------------------------------------------------------------------------------------------
     def _body(self) -> Body:
@@ -275,7 +276,7 @@ class RecursiveBlock(HybridBlock):
 
     def _graph_of(self, key):
         """Input symbols, output symbol and output format of the graph for `key`."""
-        source, constants, returns, max_nodes, depth, fields = key
+        source, constants, returns, max_nodes, depth, fields, _ = key
         inputs = [mx.sym.var(f"data{i}") for i in range(1 + len(fields) + source.num_args)]
         out = source.on_symbols(inputs[0], inputs[1:1 + len(fields)], inputs[1 + len(fields):], fields,
                                 tuple(c for c in constants if isinstance(c, (int, np.integer)) and not isinstance(c, bool)),
@@ -318,6 +319,12 @@ class Source:
     @property
     def num_args(self) -> int:
         return sum(k == "tensor" for k in self.kinds)
+
+    @property
+    def inputs(self) -> tuple:
+        """What the Program needs so far; a path met later may need more, and so another graph."""
+        program = self.live.program
+        return program.random, tuple(p.name for p in program.params)
 
     def _build(self) -> Program:
         program = build_program(self.tracer, self.root, self.block._params_of())

@@ -5,7 +5,7 @@ from nets import TreeNet, assert_close, flat, forest_of, numbers, random_tree, r
 
 import recursive_gluon as rg
 from recursive_gluon._compat import mx
-from recursive_gluon.errors import FieldError, TraceError, VisitError
+from recursive_gluon.errors import FieldError, TraceError, UnseenPath, VisitError
 
 nn, autograd = mx.gluon.nn, mx.autograd
 
@@ -99,7 +99,7 @@ def test_shared_subtrees_are_computed_once():
     twins(net, forest, nodes=True)
 
 
-# -- a user's own objects ----------------------------------------------------------------------------------------------
+# -- a user's own objects ---------------------------------------------------------------------------
 class Expression:
     """An arithmetic expression, as anybody would write it."""
 
@@ -178,7 +178,7 @@ def test_sequences():
     np.testing.assert_allclose(out[0].ravel(), wanted)
 
 
-# -- without a node --------------------------------------------------------------------------------------------------
+# -- without a node ---------------------------------------------------------------------------------
 class Repeat(rg.RecursiveBlock):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -222,7 +222,7 @@ def test_one_graph_serves_other_integers_and_shapes():
         assert out.asnumpy().tolist() == [[fib[n]] * 2] * rows
 
 
-# -- several blocks --------------------------------------------------------------------------------------------------
+# -- several blocks ---------------------------------------------------------------------------------
 class Odd(rg.RecursiveBlock):
     def __init__(self, even, **kwargs):
         super().__init__(**kwargs)
@@ -286,7 +286,7 @@ def test_arguments_passed_down():
     twins(net, forest, state, 2)
 
 
-# -- arities ----------------------------------------------------------------------------------------------------------
+# -- arities ----------------------------------------------------------------------------------------
 def test_a_node_with_a_thousand_children():
     random = np.random.RandomState(3)
     wide = rg.Tree([rg.Tree(x=row) for row in random.normal(size=(1000, 2))], x=[1.0, 1.0])
@@ -319,7 +319,58 @@ def test_paths_are_traced_when_met():
     twins(net, few)
 
 
-# -- nodes=True --------------------------------------------------------------------------------------------------------
+class Grows(rg.RecursiveBlock):
+    """A path that is traced when met takes parameters and draws that no path before it needed."""
+
+    def __init__(self, wide=0, **kwargs):
+        super().__init__(**kwargs)
+        with self.name_scope():
+            self.leaf, self.wide, self.drop = nn.Dense(2), nn.Dense(2, in_units=wide), nn.Dropout(0.5)
+
+    def hybrid_forward(self, F, node):
+        count = len(node.children)
+        if count == 0:
+            return self.leaf(node["x"])
+        total = F.add_n(*[self(node.children[i]) for i in range(count)])
+        return self.drop(self.wide(total)) if count > 5 else total
+
+
+@pytest.mark.filterwarnings("ignore:Parameter .* is not used by any computation")
+def test_paths_met_later_may_need_more():
+    few, many = bushes(0), bushes(1, arities=(0, 2, 7))
+    net = ready(Grows())
+    net.hybridize()
+    with autograd.predict_mode():
+        first = numbers(net(few))
+        got = numbers(net(many))
+        assert_close([numbers(net(few))], [first])
+        net.hybridize(False)
+        assert_close([got, first], [numbers(net(many)), numbers(net(few))])
+    twins(net, many, train=False)
+
+    class Outside(mx.gluon.HybridBlock):
+        def __init__(self):
+            super().__init__()
+            self.tree = ready(Grows(wide=2))
+
+        def hybrid_forward(self, F, forest):
+            return self.tree(forest) * 2
+
+    outer = Outside()
+    outer(few)  # Gluon cannot initialize in a graph what the graph does not use
+    outer.hybridize()
+    outer(few).wait_to_read()
+    with pytest.raises(UnseenPath, match=r"call grows\d+ itself on such data"):
+        outer(many).wait_to_read()
+    outer.hybridize()
+    outer.tree(many)
+    with autograd.predict_mode():
+        got = numbers(outer(many))
+        outer.hybridize(False)
+        assert_close([got], [numbers(outer(many))])
+
+
+# -- nodes=True -------------------------------------------------------------------------------------
 class LeftOnly(rg.RecursiveBlock):
     def hybrid_forward(self, F, node):
         if node.is_leaf:
@@ -349,10 +400,10 @@ def test_nodes_needs_one_visit_of_every_node(active):
         net(forest, 0, nodes=True).wait_to_read()
 
 
-# -- the rest of the surface -------------------------------------------------------------------------------------------
+# -- the rest of the surface ------------------------------------------------------------------------
 def test_program_before_there_is_one():
     with pytest.raises(TraceError, match="no Program yet"):
-        TreeNet().program
+        str(TreeNet().program)
 
 
 def test_an_executor_that_does_not_exist():

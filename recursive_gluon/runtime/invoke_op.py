@@ -8,7 +8,7 @@ the roots, a seed where the Program draws, the other parameters, auxiliary state
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 from weakref import WeakValueDictionary
@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from .._compat import mx
-from ..errors import FieldError, TraceError
+from ..errors import FieldError, TraceError, UnseenPath
 from ..program.infer import Types
 from ..program.ir import Program
 from ..program.serial import load, to_json
@@ -32,8 +32,6 @@ from .recipes import infer_cached
 __all__ = ["OP_TYPE", "EXECUTORS", "Options", "Live", "invoke_symbol", "input_order"]
 
 OP_TYPE = "recursive_gluon_invoke"
-#: as many outputs as a graph may expect of an operator whose Program cannot be read
-_MANY = 1024
 EXECUTORS = {"mxnet": batched.run, "reference": reference.run}
 
 
@@ -49,12 +47,17 @@ class Live:
 
     def __init__(self, program: Program, extend, adds=lambda name: False):
         self.extend, self.adds = extend, adds
+        self._versions: Dict[str, Program] = {}
         self.update(program)
 
     def update(self, program: Program) -> None:
         self.text = to_json(program)
-        self.program = program
+        self.program = self._versions[self.text] = program
         Live._by_text[self.text] = self
+
+    def at(self, text: str) -> Program:
+        """The Program as it was when `text` was written: the inputs of a graph are those of that time."""
+        return self._versions[text]
 
     @classmethod
     def find(cls, text: str) -> Optional["Live"]:
@@ -72,6 +75,8 @@ class Options:
     executor: str = "mxnet"
     max_nodes: int = 0
     max_depth: int = 10_000
+    #: inputs, auxiliary states and outputs of the operator: known where its Program cannot be read
+    counts: Tuple[int, int, int] = (0, 0, 0)
 
     def to_attrs(self) -> Dict[str, str]:
         return {"options": json.dumps(self.__dict__, sort_keys=True)}
@@ -97,7 +102,9 @@ def invoke_symbol(program: Program, text: str, options: Options, structure, fiel
     seed = [mx.sym.random.uniform(shape=(2,))] if program.random else []
     inputs = [*(params[n] for n in sparse), structure, *fields, *args, *seed, *(params[n] for n in dense),
               *(params[n] for n in states)]
-    return mx.sym.Custom(*inputs, op_type=OP_TYPE, program=text, name=name, **options.to_attrs())
+    counts = (len(inputs) - len(states), len(states), program.num_outputs + bool(options.max_nodes))
+    attrs = replace(options, counts=counts).to_attrs()
+    return mx.sym.Custom(*inputs, op_type=OP_TYPE, program=text, name=name, **attrs)
 
 
 @dataclass(frozen=True)
@@ -131,9 +138,9 @@ def _places(program: Program, options: Options) -> _Places:
 class _Invoke(mx.operator.CustomOp):
     """One operator instance: a forward, and the backward that belongs to it."""
 
-    def __init__(self, text: str, options: Options):
+    def __init__(self, text: str, options: Options, places: _Places):
         super().__init__()
-        self.text, self.options = text, options
+        self.text, self.options, self.places = text, options, places
         self._train = False
         self._last: Optional[Result] = None
 
@@ -163,7 +170,7 @@ class _Invoke(mx.operator.CustomOp):
         self._check_sums(req)
         gradients = result.backward(out_grad[:self.program.num_outputs])
         result.release()
-        places = _places(self.program, self.options)
+        places = self.places
         found: List[Any] = [None] * len(in_grad)
         for name, at in places.params:
             found[at] = gradients.params.get(name)
@@ -180,17 +187,26 @@ class _Invoke(mx.operator.CustomOp):
     def _check_sums(self, req) -> None:
         # MXNet sums the row_sparse gradients of several uses by itself, and then writes where it should add.
         live = Live.find(self.text)
-        for name, how in zip(_places(self.program, self.options).sparse, req):
+        for name, how in zip(self.places.sparse, req):
             if how == "write" and live is not None and live.adds(name):
                 raise TraceError(f"parameter {name} has a row_sparse gradient, grad_req='add' and several uses in one "
-                                 f"graph, which MXNet sums wrongly; make the gradient dense (sparse_grad=False), or use "
-                                 f"grad_req='write'")
+                                 f"graph, which MXNet sums wrongly; make the gradient dense (sparse_grad=False), or "
+                                 f"use grad_req='write'")
+
+    def _check_inputs(self, program: Program) -> None:
+        places = self.places
+        new = [p.name for p in program.params if p.name not in (*places.sparse, *places.dense, *places.states)]
+        if new or (program.random and places.seed is None):
+            raise UnseenPath(f"{program.root}: the data takes a path that was traced just now, and the graph of this "
+                             f"call was made without what the path needs ({', '.join(new) or 'random numbers'}); call "
+                             f"again; inside another hybridized block: hybridize(), call {program.root} itself on such "
+                             f"data, and then the other block")
 
     def _run(self, in_data, aux, train: bool, keep: bool) -> Result:
         options = self.options
         while True:
-            program = self.program
-            places = _places(program, options)
+            program, places = self.program, self.places
+            self._check_inputs(program)
             packed = host_copy(in_data[places.structure])
             structure = unpack(packed)
             params = {name: in_data[at] for name, at in places.params}
@@ -229,10 +245,10 @@ class _InvokeProp(mx.operator.CustomOpProp):
         super().__init__(need_top_grad=True)
         self._shapes: Optional[List[List[int]]] = None
         self._error: Optional[Exception] = None
+        self.text, self.options = program, Options.from_text(options)
         try:
-            self.text, self.options = program, Options.from_text(options)
             live = Live.find(program)
-            self.program = live.program if live is not None else load(program)
+            self.program = live.at(program) if live is not None else load(program)
             self.places = _places(self.program, self.options)
         except Exception as error:  # noqa: BLE001  here MXNet would end the process: raised when it asks for shapes
             self._error = error
@@ -243,17 +259,19 @@ class _InvokeProp(mx.operator.CustomOpProp):
 
     def list_arguments(self):
         if self._error is not None:
-            return ["structure"]
+            return [f"input{i}" for i in range(self.options.counts[0])]
         p = self.places
         return [*p.sparse, "structure", *(f"field_{n}" for n in self.options.fields),
                 *(f"arg{i}" for i in range(self.options.num_args)), *(["seed"] if p.seed is not None else []), *p.dense]
 
     def list_auxiliary_states(self):
-        return [] if self._error is not None else list(self.places.states)
+        if self._error is not None:
+            return [f"state{i}" for i in range(self.options.counts[1])]
+        return list(self.places.states)
 
     def list_outputs(self):
         if self._error is not None:
-            return [f"output{j}" for j in range(_MANY)]
+            return [f"output{j}" for j in range(self.options.counts[2])]
         count = ["count"] if self.options.max_nodes else []
         return [f"output{j}" for j in range(self.program.num_outputs)] + count
 
@@ -323,13 +341,14 @@ class _InvokeProp(mx.operator.CustomOpProp):
         return [np.dtype(t).type if t else np.float32 for _, t in found]
 
     def infer_storage_type_backward(self, ograd_stype, in_stype, out_stype, igrad_stype, aux_stype):
-        sparse = len(self.places.sparse)
-        igrad = ["row_sparse"] * sparse + ["default"] * (len(igrad_stype) - sparse)
+        sparse = len(self.places.sparse) if self._error is None else 0
+        known = [s if s != "undefined" else "row_sparse" for s in igrad_stype[:sparse]]
+        igrad = known + ["default"] * (len(igrad_stype) - sparse)
         return (["default"] * len(ograd_stype), ["default"] * len(in_stype), ["default"] * len(out_stype), igrad,
                 ["default"] * len(aux_stype))
 
     def create_operator(self, ctx, in_shapes, in_dtypes):
-        return _Invoke(self.text, self.options)
+        return _Invoke(self.text, self.options, self.places)
 
 
 mx.operator.register(OP_TYPE)(_InvokeProp)

@@ -82,7 +82,7 @@ def _specialize(call: Call) -> Tuple[Program, Types]:
 
 
 def infer_cached(program: Program, fields, args, params) -> Types:
-    """Types of a Program as traced; a parameter is given as (shape, dtype), and a dtype None everywhere leaves types out."""
+    """Types of a Program as traced; a parameter is given as (shape, dtype); dtypes None: shapes alone."""
     key = ("as traced", id(program), tuple(sorted(fields.items())), tuple(args), tuple(sorted(params.items())))
 
     def make() -> Types:

@@ -1,7 +1,7 @@
 """The InvokeOp in every mode of MXNet and Gluon, against the eager twin."""
 import numpy as np
 import pytest
-from nets import (TreeNet, assert_close, flat, forest_of, gradients, loss_of, numbers, random_tree, ready, step, twins)
+from nets import TreeNet, assert_close, flat, forest_of, gradients, loss_of, numbers, random_tree, ready, step, twins
 
 import recursive_gluon as rg
 from recursive_gluon._compat import mx
@@ -47,7 +47,7 @@ class Both(rg.RecursiveBlock):
         return F.tanh(self.dense(F.concat(self(node.left), self(node.right), node["x"], dim=1)))
 
 
-# -- CachedOp --------------------------------------------------------------------------------------------------------
+# -- CachedOp ---------------------------------------------------------------------------------------
 @pytest.mark.parametrize("flags", FLAGS, ids=str)
 @pytest.mark.parametrize("sparse", [False, True])
 def test_hybridized(flags, sparse):
@@ -139,7 +139,7 @@ def test_grad_req_by_parameter():
     assert_close(got, {k: once[k] * times[params[k].grad_req] for k in got})
 
 
-# -- autograd ----------------------------------------------------------------------------------------------------------
+# -- autograd ---------------------------------------------------------------------------------------
 @pytest.mark.parametrize("flags", FLAGS[:3], ids=str)
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_two_forwards_before_their_backwards(flags, order):
@@ -226,7 +226,7 @@ def test_pause_and_modes():
         out[0].backward()
 
 
-# -- Dropout and BatchNorm -----------------------------------------------------------------------------------------------
+# -- Dropout and BatchNorm --------------------------------------------------------------------------
 class Noisy(rg.RecursiveBlock):
     """Dropout of ones at every leaf: the sum of all of them."""
 
@@ -327,7 +327,7 @@ def test_batch_norm_within_a_body():
     assert_close(static, reference)
 
 
-# -- parameters ----------------------------------------------------------------------------------------------------------
+# -- parameters -------------------------------------------------------------------------------------
 def test_parameters_shared_by_two_blocks():
     first = ready(TreeNet(prefix="shared_"), "float32")
     second = TreeNet(prefix="shared_", params=first.collect_params())
@@ -484,7 +484,7 @@ def test_data_loader(workers):
     assert_close([np.concatenate(parts) for parts in zip(*got)], wanted, "float32")
 
 
-# -- arguments at the root ----------------------------------------------------------------------------------------------
+# -- arguments at the root --------------------------------------------------------------------------
 class Down(rg.RecursiveBlock):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -545,7 +545,7 @@ def test_nodes_inside_a_hybridized_block():
     twins(ready(NodesInside()), forest_of())
 
 
-# -- symbols ----------------------------------------------------------------------------------------------------------
+# -- symbols ----------------------------------------------------------------------------------------
 def as_symbols(net, forest):
     """The net on variables, and its arguments."""
     inputs = [mx.sym.var("structure"), *(mx.sym.var(f"field_{n}") for n in forest.fields)]
@@ -553,7 +553,8 @@ def as_symbols(net, forest):
     symbol = mx.sym.Group(list(flat(out)))
     values = dict(zip(["structure", *(f"field_{n}" for n in forest.fields)], forest))
     values.update({n: p.data() for n, p in net.collect_params().items()})
-    return symbol, {n: values[n] for n in symbol.list_arguments()}, {n: values[n] for n in symbol.list_auxiliary_states()}
+    arguments, states = symbol.list_arguments(), symbol.list_auxiliary_states()
+    return symbol, {n: values[n] for n in arguments}, {n: values[n] for n in states}
 
 
 def eager_gradients(net, forest):
