@@ -89,7 +89,8 @@ class Plan:
         def fresh() -> Frames:
             return Frames(recipe, structure, host_field, max_depth)
 
-        if not in_order and not ints and not recipe.program.functions[recipe.program.root].args:
+        shallow = int(np.diff(structure.tree_offsets).max(initial=0)) <= max_depth  # calls only ever go down
+        if shallow and not in_order and not ints and not recipe.program.functions[recipe.program.root].args:
             try:
                 plan = cls(recipe, fresh())
                 if plan.frames.start_everywhere():
