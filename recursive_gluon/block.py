@@ -70,6 +70,7 @@ class RecursiveBlock(HybridBlock):
         self._sources: Dict[Any, "Source"] = {}
         self._graphs: Dict[Any, tuple] = {}
         self._layout: Optional[Layout] = None
+        self._cached_graph: tuple = ()
 
     # -- what users of HybridBlock know ------------------------------------------------------------------------------
     def hybrid_forward(self, F, node, *args, **kwargs):
@@ -103,9 +104,11 @@ class RecursiveBlock(HybridBlock):
         node = args[0] if args and isinstance(args[0], Node) else None
         if current_trace() is not None and not isinstance(node, EagerNode) and not _is_forest_of_symbols(args):
             return current_trace().tracer.call(self._body(), node, args[1:] if node is not None else args)
+        if isinstance(node, EagerNode):
+            return node._run.call(self, node, args[1:])
         run = current_run()
-        if isinstance(node, EagerNode) or (run is not None and not _is_forest(args)):
-            return (node._run if node is not None else run).call(self, node, args[1:] if node is not None else args)
+        if run is not None and not _is_forest(args):
+            return run.call(self, None, args)
         self._returns = (NODES if nodes else ROOTS, int(max_nodes))
         return super().__call__(*args)
 
@@ -351,6 +354,7 @@ class Source:
         out = invoke_symbol(program, self.live.text, options, structure, fields, tensors, params,
                             name=self.block.name + "_invoke")
         outputs = list(out) if len(out.list_outputs()) > 1 else [out]
+        assert self.root.signature is not None
         result = regroup_outputs(outputs[:program.num_outputs], self.root.signature.structure)
         return (result, outputs[-1]) if max_nodes else result
 

@@ -5,7 +5,6 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any, Dict, Tuple
 
-
 from .block import RecursiveBlock
 from .capture.records import Record
 from .errors import TraceError

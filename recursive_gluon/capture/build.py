@@ -4,10 +4,23 @@ from __future__ import annotations
 import copy
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-from ..program.expr import Expr
+from ..program.expr import NO_NODE, Expr
+from ..program.ir import (
+    Block,
+    Branch,
+    Field,
+    ForEach,
+    Function,
+    Integer,
+    Invoke,
+    Op,
+    Param,
+    Program,
+    Raise,
+    Random,
+    Return,
+)
 from ..program.symbol import visible_outputs
-from ..program.ir import (Block, Branch, Field, ForEach, Function, Integer, Invoke, Op, Param, Program, Raise, Random,
-                          Return)
 from .graph import RANDOM_OPERATORS, Item, PathGraph, Ref
 from .loops import Loop, NotALoop, roll
 from .records import Record
@@ -37,6 +50,7 @@ def build_program(tracer: Tracer, root: FunctionTrace, params: Sequence[Param]) 
         functions.update(builder.loop_functions)
         used |= builder.used_params
     live = _reachable(functions, root.name)
+    assert root.signature is not None
     return Program({n: functions[n] for n in sorted(live)}, root.name,
                    tuple(p for p in params if p.name in used), root.signature.num_outputs)
 
@@ -108,11 +122,13 @@ class Emitter:
                 continue
             item = self.graph.items[p]
             inputs = tuple(self.value(r) for r in item.inputs)
-            self.env[self.keys[p]] = self.append(item, inputs, item.call and item.call.node, item.call and item.call.ints)
+            node, ints = (item.call.node, item.call.ints) if item.call is not None else (NO_NODE, ())
+            self.env[self.keys[p]] = self.append(item, inputs, node, ints)
 
-    def append(self, item: Item, inputs: Tuple[str, ...], node: Optional[Expr], ints) -> Tuple[str, ...]:
+    def append(self, item: Item, inputs: Tuple[str, ...], node: Expr, ints: Tuple[Expr, ...]) -> Tuple[str, ...]:
         """Add the node for an item whose inputs have names; returns the names of its outputs."""
         if item.call is None:
+            assert item.op is not None
             outputs = self.names.fresh_many(visible_outputs(item.op, item.attrs))
             self.nodes.append(_operator(item, inputs, outputs, self.names))
         else:
@@ -149,6 +165,7 @@ def _operator(item: Item, inputs, outputs, names: Names):
         kind = item.op.rsplit("_", 1)[-1]
         attrs = {k: v for k, v in item.attrs.items() if k in ("low", "high", "loc", "scale", "dtype")}
         return Random(kind, outputs, shape, attrs, names.streams - 1, item.where)
+    assert item.op is not None
     return Op(item.op, inputs, outputs, item.attrs, item.where)
 
 
@@ -168,6 +185,7 @@ class _Builder:
     def build(self) -> Function:
         trace = self.trace
         body = self._block(self.graphs, 0, Emitter(self.graphs[0], self.names))
+        assert trace.signature is not None
         return Function(trace.name, trace.num_ints, tuple(f"%a{j}" for j in range(trace.num_args)),
                         trace.signature.num_outputs, body)
 

@@ -303,7 +303,7 @@ class Loop:
             item = self.graph.items[p]
             ident, call = self.idents[p], item.call
             inputs = tuple(inner(self._relative_ref(r, 1), (ident, i)) for i, r in enumerate(item.inputs))
-            node = self._inside(call.node, 1) if call is not None else None
+            node = (self._inside(call.node, 1) if call is not None else None) or NODE
             ints = tuple(self._int_expr(self._int(e, 1), (ident, len(inputs) + i))
                          for i, e in enumerate(call.ints)) if call is not None else ()
             for output, value in enumerate(body.append(item, inputs, node, ints)):

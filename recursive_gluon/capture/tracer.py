@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from ..errors import NoBaseCaseError, TraceError
-from ..program.expr import NODE, NO_NODE, Expr
 from .._compat import mx
+from ..errors import NoBaseCaseError, TraceError
+from ..program.expr import NO_NODE, NODE, Expr
 from .nodes import Layout, SymbolicInt, SymbolicNode
 from .records import Record, user_location
 from .symbols import TracedSymbol, current_trace, traced, tracing
@@ -110,6 +110,7 @@ class Tracer:
                 for a, kind in zip(arguments, function.arguments) if kind == "int"]
         args = [a for a, kind in zip(arguments, function.arguments) if kind == "tensor"]
         outputs = current_trace().call(function, NO_NODE if node is None else node._ref, ints, args)
+        assert function.signature is not None  # or Trace.call would not have returned
         return regroup_outputs(outputs, function.signature.structure)
 
     # -- exploring ----------------------------------------------------------------------------------------------
@@ -213,6 +214,7 @@ class Tracer:
         return function.body.run(node, tuple(arguments))
 
     def _settle(self, function: FunctionTrace, trace: Trace, structure) -> None:
+        assert trace.outputs is not None
         signature = Signature(len(trace.outputs), structure)
         if function.signature is None:
             function.signature = signature

@@ -208,11 +208,12 @@ class _Inference:
             shape, dtype = self._shape(function.name, value), self._dtype(function.name, value)
             if not shape or not dtype:
                 continue
-            if known[j] is None:
+            before = known[j]
+            if before is None:
                 known[j] = (tuple(shape), dtype)
-            elif known[j][0] != tuple(shape):
+            elif before[0] != tuple(shape):
                 raise PathMismatchError(
-                    f"output {j} of {function.name} has shape {tuple(shape)} on one path and {known[j][0]} on another; "
+                    f"output {j} of {function.name} has shape {tuple(shape)} on one path and {before[0]} on another; "
                     f"return the same shapes on every path")
 
 

@@ -60,7 +60,7 @@ class BatchedRun(Result):
         self._collect()
         self.statistics = {"rounds": self.plan.rounds, "batches": len(self.plan.batches)}
         if call.keep:
-            self.schedule.readers  # while the engine computes: the plan of the gradient
+            self.readers = self.schedule.readers  # made while the engine computes: the plan of the gradient
         else:
             self.release()
         return self

@@ -59,7 +59,7 @@ class _Backward:
     # -- who reads what ---------------------------------------------------------------------------------------------
     def _connect(self, ograds: Sequence[Any]) -> None:
         """Buffers for what readers give back; those of the outputs hold what came from outside."""
-        forward, readers = self.forward, self.forward.schedule.readers
+        forward, readers = self.forward, self.forward.readers
         self.base = readers.base
         self.pulls: Dict[Port, _Pull] = {}
         for port, who in readers.ports.items():

@@ -84,8 +84,9 @@ class Options:
     @staticmethod
     @lru_cache(maxsize=256)
     def from_text(text: str) -> "Options":
-        data = json.loads(text)
-        return Options(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+        data: Dict[str, Any] = json.loads(text)
+        values: Dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        return Options(**values)
 
 
 def input_order(program: Program) -> Tuple[List[str], List[str], List[str]]:

@@ -7,7 +7,7 @@ one frame, so shared sub-trees of a DAG are computed once.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Tuple
 
 import numpy as np
 
@@ -444,7 +444,7 @@ def call_path(function: str, steps: List[str], limit: int = 12) -> str:
 
 def raised(end: Raise, path: str) -> RecursiveGluonError:
     """The error of a path on which the body raises: what it raised where that is ours, else a TraceError."""
-    kind = getattr(errors, end.kind, None)
+    kind: Any = getattr(errors, end.kind, None)
     ours = isinstance(kind, type) and issubclass(kind, RecursiveGluonError)
     return (kind if ours else TraceError)(f"{path}: the body raises {end.kind} at {end.where}: {end.message}")
 

@@ -20,7 +20,7 @@ def depth_first(frames: Frames, function: str) -> Tuple[np.ndarray, np.ndarray]:
     offset = np.cumsum([0] + [len(frames.tables[n]) for n in names])
     caller_of = {site.id: offset[names.index(site.function)] for site in frames.recipe.sites}
     columns = []
-    for i, name in enumerate(names):
+    for name in names:
         table = frames.tables[name]
         site = table.site.view()
         base = np.array([caller_of.get(int(s), -1) for s in np.unique(site)])

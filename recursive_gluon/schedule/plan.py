@@ -7,6 +7,7 @@ decisions need, and no more, so that the work behind them stays together.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Callable, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
@@ -150,7 +151,7 @@ class Plan:
             batches = self._schedule(decisions, None if decisions else wanted())
             self.batches += batches
             self.rounds += 1
-            yield batches, lambda read: self._settle(decisions, read)
+            yield batches, partial(self._settle, decisions)
             if not decisions:
                 return
 

@@ -17,7 +17,8 @@ def prune(program: Program) -> Program:
 
 def _block(block: Block) -> Tuple[Block, Set[str]]:
     """The block without dead nodes, and the values that it uses."""
-    end, used = block.end, set()
+    end = block.end
+    used: Set[str] = set()
     if isinstance(end, Return):
         used.update(end.values)
     elif isinstance(end, Branch):
