@@ -33,8 +33,8 @@ def check_indices(call: Call, recipe: Recipe, plan) -> None:
         bad = next(v for v in values[i].ravel().tolist() if not 0 <= v < size)
         larger = f"give it input_dim={int(bad) + 1} or more, or " if bad >= size else ""
         raise IndexRangeError(f"node {int(nodes[i] - offsets[tree])} of tree {tree}: field {name!r} holds {bad:g}, but "
-                              f"the Embedding at {where} knows 0 to {size - 1}; {larger}map such values to one that it has "
-                              f"(see rg.data.Vocab)")
+                              f"the Embedding at {where} knows 0 to {size - 1}; {larger}map such values to one "
+                              f"that it has (see rg.data.Vocab)")
 
 
 def _lookups(recipe: Recipe) -> List[Tuple[int, int, str, int, str]]:
