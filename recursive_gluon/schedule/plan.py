@@ -196,9 +196,6 @@ class Plan:
         units, levels = units[order], levels[order]
         batches = self._batches(units, levels)
         if wanted is not None:
-            if len(units) < len(core):
-                raise DepthLimitError(f"{self.recipe.program.root}: a call waits for itself: a body calls itself on the "
-                                      f"same node with the same arguments, so its base case never comes")
             self._fill_slots(units)
             late = self._tail_units(pending[tails[unit_seg[pending]]], wanted)
             rank = self.recipe.tail_rank[unit_seg[late]]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import LEFT, RIGHT
+from program_strategies import LEFT, RIGHT
 
 from recursive_gluon.program import NO_NODE, NODE, Expr, const, evaluate, integer
 from recursive_gluon.program.expr import from_json

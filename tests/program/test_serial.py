@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import IS_LEAF, programs, tree_lstm
+from program_strategies import IS_LEAF, programs, tree_lstm
 
 from recursive_gluon.errors import ProgramFormatError, ProgramVersionError
 from recursive_gluon.program import (

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from hypothesis import given
-from strategies import LEFT, programs, tree_lstm
+from program_strategies import LEFT, programs, tree_lstm
 
 import recursive_gluon.program
 from recursive_gluon.program import (

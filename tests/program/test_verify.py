@@ -4,7 +4,7 @@ import re
 
 import pytest
 from hypothesis import given
-from strategies import IS_LEAF, programs, tree_lstm
+from program_strategies import IS_LEAF, programs, tree_lstm
 
 from recursive_gluon.errors import RecursiveGluonError, VerificationError
 from recursive_gluon.program import (
