@@ -304,7 +304,7 @@ class RecursiveBlock(HybridBlock):
         tensors = [a for a in args if isinstance(a, mx.sym.Symbol)]
         ints = tuple(int(a) for a in args if isinstance(a, (int, np.integer)) and not isinstance(a, bool))
         return source.on_symbols(structure, fields, tensors, layout.fields, ints, returns, max_nodes,
-                                 max(self._max_depth, 1 << 24))
+                                 max(self._max_depth, 1 << 17))
 
 
 class Source:

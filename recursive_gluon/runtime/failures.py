@@ -5,6 +5,7 @@ Here it is kept, nothing is printed, and where MXNet would raise its own error f
 """
 from __future__ import annotations
 
+import atexit
 import functools
 import sys
 import threading
@@ -13,6 +14,7 @@ from typing import Any, Callable, List
 import mxnet.base as _base
 import mxnet.operator as _operator
 
+from .._compat import mx
 from ..errors import RecursiveGluonError
 
 __all__ = ["failing_clearly", "one_at_a_time"]
@@ -74,3 +76,12 @@ def _print(*args, **kwargs):
 
 _base.get_last_ffi_error = _last_error
 _operator.print = _print
+
+
+@atexit.register
+def _finish() -> None:
+    """Let operators that are on their way come to an end before MXNet's threads are torn down."""
+    try:
+        mx.nd.waitall()
+    except Exception:  # noqa: BLE001  nobody is left to hear of it
+        pass
