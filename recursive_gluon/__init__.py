@@ -1,4 +1,5 @@
 """recursive_gluon: recursive models, graph speed, ordinary Gluon. A plug-in for Apache MXNet 1.9.1."""
+
 from . import data as data
 from . import nn as nn
 from .__about__ import __version__ as __version__
@@ -10,4 +11,15 @@ from .imports import import_block as import_block
 from .structure import string_code as string_code
 from .subgraph import SubGraph as SubGraph
 
-__all__ = ["Forest", "RecursiveBlock", "SubGraph", "Tree", "data", "explain", "import_block", "nn", "string_code", "__version__"]
+__all__ = [
+    "Forest",
+    "RecursiveBlock",
+    "SubGraph",
+    "Tree",
+    "data",
+    "explain",
+    "import_block",
+    "nn",
+    "string_code",
+    "__version__",
+]

@@ -1,4 +1,5 @@
 """RecursiveBlock: a HybridBlock whose body may call itself."""
+
 from __future__ import annotations
 
 from typing import Any, Dict, List, Optional, Tuple
@@ -24,7 +25,7 @@ from .runtime.executor import NODES, ROOTS, Call
 from .runtime.invoke_op import EXECUTORS, Live, Options, invoke_symbol
 from .runtime.recipes import row_type
 from .runtime.schedules import prepare
-from .schedule.frames import Unseen
+from .schedule.faults import Unseen
 from .structure import Structure, pack
 
 __all__ = ["RecursiveBlock"]
@@ -72,7 +73,7 @@ class RecursiveBlock(HybridBlock):
         self._layout: Optional[Layout] = None
         self._cached_graph: tuple = ()
 
-    # -- what users of HybridBlock know ------------------------------------------------------------------------------
+    # -- what users of HybridBlock know --------------------
     def hybrid_forward(self, F, node, *args, **kwargs):
         """Override with the computation for one node. `F` is ``mx.nd`` or ``mx.sym``; parameters come by name."""
         raise NotImplementedError("a RecursiveBlock needs hybrid_forward(self, F, node, ...)")
@@ -129,8 +130,15 @@ class RecursiveBlock(HybridBlock):
             self._initialize(source.live.program, forest, tensors)
             if self._executor == "mxnet":
                 self._plan_ahead(source, forest, arguments, returns, max_nodes)
-            key = (source, tuple(a for a in arguments if not isinstance(a, mx.nd.NDArray)), returns, max_nodes,
-                   self._depth_limit(forest.num_nodes), forest.fields, source.inputs)
+            key = (
+                source,
+                tuple(a for a in arguments if not isinstance(a, mx.nd.NDArray)),
+                returns,
+                max_nodes,
+                self._depth_limit(forest.num_nodes),
+                forest.fields,
+                source.inputs,
+            )
             return self._cached_call(key, source, forest, tensors, has_node)
 
     def export(self, path: str, epoch: int = 0, remove_amp_cast: bool = True):
@@ -149,14 +157,29 @@ class RecursiveBlock(HybridBlock):
             raise TraceError(f"{self.name} has no Program yet: call hybridize() and then the block once")
         return list(self._sources.values())[-1].live.program
 
-    def _call_for(self, source: "Source", forest: Forest, arguments, train: bool, returns: str, max_nodes: int = 0) -> Call:
+    def _call_for(
+        self, source: "Source", forest: Forest, arguments, train: bool, returns: str, max_nodes: int = 0
+    ) -> Call:
         """A call of this block as the executors take it."""
         program, ctx = source.live.program, forest.context
         params = {p.name: p.data(ctx) for p in self.collect_params().values() if p.name in program.by_name}
         tensors = [a for a in arguments if isinstance(a, mx.nd.NDArray)]
         ints = tuple(int(a) for a, kind in zip(arguments, source.kinds) if kind == "int")
-        return Call(program, forest.structure, dict(zip(forest.fields, forest[1:])), params, ctx, tensors, ints, train,
-                    train, 0, returns, max_nodes, self._depth_limit(forest.num_nodes))
+        return Call(
+            program,
+            forest.structure,
+            dict(zip(forest.fields, forest[1:])),
+            params,
+            ctx,
+            tensors,
+            ints,
+            train,
+            train,
+            0,
+            returns,
+            max_nodes,
+            self._depth_limit(forest.num_nodes),
+        )
 
     def _prepare(self, x, args, train: bool, returns: str) -> Tuple["Source", Call]:
         """A call from outside, for those who look at how it runs."""
@@ -177,10 +200,11 @@ class RecursiveBlock(HybridBlock):
                 source.live.update(source.live.extend(source.live.program, unseen))
                 self._initialize(source.live.program, forest, call.args)
 
-    # -- bodies -----------------------------------------------------------------------------------------------------
+    # -- bodies --------------------
     def _body(self) -> Body:
         def run(node, arguments):
             return self._run_body(mx.sym, node, arguments)
+
         return Body(id(self), self.name, run, self._declared_outputs)
 
     def _run_body(self, F, node, arguments):
@@ -206,16 +230,26 @@ class RecursiveBlock(HybridBlock):
         context = next((p.list_ctx()[0] for p in self.collect_params().values() if p._data is not None), None)
         return Forest(x, ctx=context), args, True
 
-    # -- parameters ---------------------------------------------------------------------------------------------------
+    # -- parameters --------------------
     def _params_of(self) -> List[Param]:
-        return [Param(p.name, p.shape if p.shape and all(n > 0 for n in p.shape) else None, np.dtype(p.dtype).name,
-                      p.name in self._state_names(), p._grad_stype == "row_sparse")
-                for p in self.collect_params().values()]
+        return [
+            Param(
+                p.name,
+                p.shape if p.shape and all(n > 0 for n in p.shape) else None,
+                np.dtype(p.dtype).name,
+                p.name in self._state_names(),
+                p._grad_stype == "row_sparse",
+            )
+            for p in self.collect_params().values()
+        ]
 
     def _state_names(self) -> set:
         # Auxiliary states are those without a gradient that batch normalization keeps.
-        return {p.name for p in self.collect_params().values()
-                if p.grad_req == "null" and p.name.endswith(("running_mean", "running_var", "moving_mean", "moving_var"))}
+        return {
+            p.name
+            for p in self.collect_params().values()
+            if p.grad_req == "null" and p.name.endswith(("running_mean", "running_var", "moving_mean", "moving_var"))
+        }
 
     def _initialize(self, program: Program, forest: Forest, tensors) -> None:
         waiting = [p for p in self.collect_params().values() if p._deferred_init]
@@ -237,10 +271,16 @@ class RecursiveBlock(HybridBlock):
         except DeferredInitializationError:
             self._initialize(self._source(arguments, has_node, layout).live.program, forest, tensors)
 
-    # -- graphs -------------------------------------------------------------------------------------------------------
+    # -- graphs --------------------
     def _source(self, arguments, has_node: bool, layout: Layout) -> "Source":
-        kinds = tuple("int" if isinstance(a, (int, np.integer)) and not isinstance(a, bool) else
-                      "tensor" if isinstance(a, (mx.nd.NDArray, mx.sym.Symbol)) else a for a in arguments)
+        kinds = tuple(
+            "int"
+            if isinstance(a, (int, np.integer)) and not isinstance(a, bool)
+            else "tensor"
+            if isinstance(a, (mx.nd.NDArray, mx.sym.Symbol))
+            else a
+            for a in arguments
+        )
         key = (has_node, kinds, layout.fields, layout.slots, layout.list_slot)
         if key not in self._sources:
             self._sources[key] = Source(self, kinds, has_node, layout)
@@ -259,12 +299,18 @@ class RecursiveBlock(HybridBlock):
         try:
             return self._call_cached_op(*inputs)
         finally:
-            self._graphs[key] = (self._cached_graph, self._cached_op, self._cached_op_args, self._in_format,
-                                 self._out_format)
+            self._graphs[key] = (
+                self._cached_graph,
+                self._cached_op,
+                self._cached_op_args,
+                self._in_format,
+                self._out_format,
+            )
 
     def _load(self, key) -> None:
-        (self._cached_graph, self._cached_op, self._cached_op_args, self._in_format,
-         self._out_format) = self._graphs[key]
+        (self._cached_graph, self._cached_op, self._cached_op_args, self._in_format, self._out_format) = self._graphs[
+            key
+        ]
 
     _current: Any = None
     #: how many outputs were declared before the body (see SubGraph); None: a base path tells
@@ -281,30 +327,42 @@ class RecursiveBlock(HybridBlock):
         """Input symbols, output symbol and output format of the graph for `key`."""
         source, constants, returns, max_nodes, depth, fields, _ = key
         inputs = [mx.sym.var(f"data{i}") for i in range(1 + len(fields) + source.num_args)]
-        out = source.on_symbols(inputs[0], inputs[1:1 + len(fields)], inputs[1 + len(fields):], fields,
-                                tuple(c for c in constants if isinstance(c, (int, np.integer)) and not isinstance(c, bool)),
-                                returns, max_nodes, depth)
+        out = source.on_symbols(
+            inputs[0],
+            inputs[1 : 1 + len(fields)],
+            inputs[1 + len(fields) :],
+            fields,
+            tuple(c for c in constants if isinstance(c, (int, np.integer)) and not isinstance(c, bool)),
+            returns,
+            max_nodes,
+            depth,
+        )
         flat, fmt = _flatten(out, "output")
         return inputs, mx.sym.Group(flat) if len(flat) > 1 else flat[0], fmt
 
     def _on_symbols(self, x, args, returns: str, max_nodes: int):
         """Inside the trace of an outer HybridBlock, or called on ``mx.sym`` variables."""
         if not isinstance(x, (list, tuple)):
-            raise TraceError(f"{self.name} was called on one Symbol; inside a graph give it the list of a forest's "
-                             f"symbols: [structure, field, ...]")
+            raise TraceError(
+                f"{self.name} was called on one Symbol; inside a graph give it the list of a forest's "
+                f"symbols: [structure, field, ...]"
+            )
         structure, fields = x[0], list(x[1:])
         layout = self._layout or latest_layout(len(fields))
         if layout is None or len(layout.fields) != len(fields):
-            raise TraceError(f"{self.name} got {len(fields)} fields as symbols, and their names are not known"
-                             + (f" (last seen: {', '.join(layout.fields)})" if layout is not None else "")
-                             + "; make or call it on a Forest with these fields first")
+            raise TraceError(
+                f"{self.name} got {len(fields)} fields as symbols, and their names are not known"
+                + (f" (last seen: {', '.join(layout.fields)})" if layout is not None else "")
+                + "; make or call it on a Forest with these fields first"
+            )
         if not isinstance(layout, Layout):
             layout = Layout(layout.fields, layout.slots, layout.list_slot)
         source = self._source(args, True, layout)
         tensors = [a for a in args if isinstance(a, mx.sym.Symbol)]
         ints = tuple(int(a) for a in args if isinstance(a, (int, np.integer)) and not isinstance(a, bool))
-        return source.on_symbols(structure, fields, tensors, layout.fields, ints, returns, max_nodes,
-                                 max(self._max_depth, 1 << 17))
+        return source.on_symbols(
+            structure, fields, tensors, layout.fields, ints, returns, max_nodes, max(self._max_depth, 1 << 17)
+        )
 
 
 class Source:
@@ -351,11 +409,12 @@ class Source:
         program = self.live.program
         params = {p.name: p.var() for p in self.block.collect_params().values()}
         options = Options(tuple(names), len(tensors), tuple(ints), returns, self.block._executor, max_nodes, depth)
-        out = invoke_symbol(program, self.live.text, options, structure, fields, tensors, params,
-                            name=self.block.name + "_invoke")
+        out = invoke_symbol(
+            program, self.live.text, options, structure, fields, tensors, params, name=self.block.name + "_invoke"
+        )
         outputs = list(out) if len(out.list_outputs()) > 1 else [out]
         assert self.root.signature is not None
-        result = regroup_outputs(outputs[:program.num_outputs], self.root.signature.structure)
+        result = regroup_outputs(outputs[: program.num_outputs], self.root.signature.structure)
         return (result, outputs[-1]) if max_nodes else result
 
 
@@ -373,18 +432,21 @@ def _layout_of(forest: Forest) -> Layout:
 
 
 def _is_forest(args) -> bool:
-    return bool(args) and (isinstance(args[0], (Forest, Tree)) or (
-        isinstance(args[0], (list, tuple)) and bool(args[0]) and isinstance(args[0][0], (mx.nd.NDArray, Tree))))
+    return bool(args) and (
+        isinstance(args[0], (Forest, Tree))
+        or (isinstance(args[0], (list, tuple)) and bool(args[0]) and isinstance(args[0][0], (mx.nd.NDArray, Tree)))
+    )
 
 
 def _is_forest_of_symbols(args) -> bool:
-    return bool(args) and isinstance(args[0], (list, tuple)) and bool(args[0]) \
-        and isinstance(args[0][0], mx.sym.Symbol)
+    return bool(args) and isinstance(args[0], (list, tuple)) and bool(args[0]) and isinstance(args[0][0], mx.sym.Symbol)
 
 
 def _has_symbol(values) -> bool:
-    return any(isinstance(v, mx.sym.Symbol) or (isinstance(v, (list, tuple)) and not isinstance(v, Forest)
-                                                and _has_symbol(v)) for v in values)
+    return any(
+        isinstance(v, mx.sym.Symbol) or (isinstance(v, (list, tuple)) and not isinstance(v, Forest) and _has_symbol(v))
+        for v in values
+    )
 
 
 def _counting(x, args) -> Forest:
@@ -393,7 +455,14 @@ def _counting(x, args) -> Forest:
     rows = 1 if tensor is None else tensor.shape[0]
     context = tensor.context if tensor is not None else mx.current_context()
     number = np.arange(rows, dtype=np.int32)
-    structure = Structure(np.arange(rows + 1, dtype=np.int32), number, np.zeros(rows + 1, np.int32),
-                          np.empty(0, np.int32), fields=("index",))
-    return Forest._make([mx.nd.array(pack(structure), ctx=context, dtype="int32"),
-                         mx.nd.array(number, ctx=context, dtype="int32")], structure)
+    structure = Structure(
+        np.arange(rows + 1, dtype=np.int32),
+        number,
+        np.zeros(rows + 1, np.int32),
+        np.empty(0, np.int32),
+        fields=("index",),
+    )
+    return Forest._make(
+        [mx.nd.array(pack(structure), ctx=context, dtype="int32"), mx.nd.array(number, ctx=context, dtype="int32")],
+        structure,
+    )

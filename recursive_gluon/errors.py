@@ -10,7 +10,8 @@ from typing import Iterable, Optional
 __all__ = [
     'RecursiveGluonError', 'StructureError', 'TreeFormatError', 'EmptyForestError', 'CycleError', 'ArityError',
     'FieldError', 'UnknownTokenError', 'IndexRangeError', 'VectorsError',
-    'TraceError', 'NoBaseCaseError', 'UnseenPath', 'DepthLimitError', 'PathMismatchError', 'VisitError', 'MissingParamsError', 'MaxNodesError',
+    'TraceError', 'NoBaseCaseError', 'UnseenPath', 'DepthLimitError', 'PathMismatchError', 'VisitError',
+    'MissingParamsError', 'MaxNodesError',
     'ProgramFormatError', 'ProgramVersionError', 'VerificationError',
 ]
 

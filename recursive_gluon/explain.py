@@ -1,4 +1,5 @@
 """explain(): what a RecursiveBlock became, what batched on a forest and what did not, and why."""
+
 from __future__ import annotations
 
 import json
@@ -53,17 +54,23 @@ class Explanation:
         return json.dumps(asdict(self), indent=1, sort_keys=True)
 
     def __str__(self) -> str:
-        lines = [f"{self.name}: {self.trees} trees, {self.nodes} nodes",
-                 f"  frames      {sum(self.frames.values())}  ("
-                 + ", ".join(f"{n}: {c}" for n, c in self.frames.items()) + ")",
-                 "  paths       " + ", ".join(f"{n}: {c}" for n, c in self.paths.items()),
-                 "  cases       " + ", ".join(f"{n}: {c}" for n, c in self.cases.items()),
-                 f"  levels      {self.levels} (critical path: {self.critical_path} launches), {self.batches} launches in "
-                 f"{self.rounds} round{'s' * (self.rounds != 1)}", "", "  batched"]
+        lines = [
+            f"{self.name}: {self.trees} trees, {self.nodes} nodes",
+            f"  frames      {sum(self.frames.values())}  ("
+            + ", ".join(f"{n}: {c}" for n, c in self.frames.items())
+            + ")",
+            "  paths       " + ", ".join(f"{n}: {c}" for n, c in self.paths.items()),
+            "  cases       " + ", ".join(f"{n}: {c}" for n, c in self.cases.items()),
+            f"  levels      {self.levels} (critical path: {self.critical_path} launches), {self.batches} launches in "
+            f"{self.rounds} round{'s' * (self.rounds != 1)}",
+            "",
+            "  batched",
+        ]
         lines += [self._line(s) for s in self.segments if s.how != FRAME] or ["    nothing"]
         single = [s for s in self.segments if s.how == FRAME]
-        lines += ["", "  not batched"] + ([line for s in single for line in (self._line(s), f"      because {s.reason}")]
-                                           or ["    nothing"])
+        lines += ["", "  not batched"] + (
+            [line for s in single for line in (self._line(s), f"      because {s.reason}")] or ["    nothing"]
+        )
         slow = [s for s in self.segments if s.gradient != "rules"]
         lines += ["", "  gradients by MXNet's autograd instead of the rules"]
         lines += [f"    {', '.join(s.operators)} at {', '.join(s.where)}: {s.gradient}" for s in slow] or ["    none"]
@@ -75,9 +82,11 @@ class Explanation:
     def _line(s: Launches) -> str:
         mean = f"{s.rows / s.launches:.1f}" if s.launches else "0"
         places = ", ".join(s.where[:3]) + (", ..." if len(s.where) > 3 else "")
-        return (f"    {s.function}/{s.path}: {len(s.operators)} operators ({', '.join(s.operators[:4])}"
-                f"{', ...' if len(s.operators) > 4 else ''}), {s.rows} rows in {s.launches} launches ({mean} a launch)"
-                + (f" at {places}" if places else ""))
+        return (
+            f"    {s.function}/{s.path}: {len(s.operators)} operators ({', '.join(s.operators[:4])}"
+            f"{', ...' if len(s.operators) > 4 else ''}), {s.rows} rows in {s.launches} launches ({mean} a launch)"
+            + (f" at {places}" if places else "")
+        )
 
 
 def explain(net: RecursiveBlock, forest: Any, *args: Any, train: bool = True, nodes: bool = False) -> Explanation:
@@ -114,23 +123,47 @@ def explain(net: RecursiveBlock, forest: Any, *args: Any, train: bool = True, no
     for segment, kernel in zip(recipe.segments, run.kernels):
         names = tuple(op.op for op in segment.ops)
         where = tuple(dict.fromkeys(op.where for op in segment.ops if op.where))
-        gradient = "rules" if kernel.gradient is not None or not train or segment.mode not in (BATCH, FRAME) \
-            else kernel.reason
-        segments.append(Launches(segment.function, recipe.blocks[segment.block].path, names, where, segment.mode,
-                                 launches.get(segment.id, 0), rows.get(segment.id, 0), gradient, segment.reason))
+        gradient = (
+            "rules" if kernel.gradient is not None or not train or segment.mode not in (BATCH, FRAME) else kernel.reason
+        )
+        segments.append(
+            Launches(
+                segment.function,
+                recipe.blocks[segment.block].path,
+                names,
+                where,
+                segment.mode,
+                launches.get(segment.id, 0),
+                rows.get(segment.id, 0),
+                gradient,
+                segment.reason,
+            )
+        )
     program = call.program
     levels = sorted({b.level for b in plan.batches if not b.segment.tail})
     return Explanation(
-        net.name, call.structure.num_nodes, call.structure.num_trees,
+        net.name,
+        call.structure.num_nodes,
+        call.structure.num_trees,
         {name: len(table) for name, table in plan.frames.tables.items()},
         {name: sum(isinstance(b.end, Return) for b in f.blocks()) for name, f in program.functions.items()},
-        {f"{i.function}/{i.path}": len(plan.frames.block_frames[i.id]) for i in recipe.blocks
-         if not isinstance(i.end, Branch)},
-        len(levels), len(plan.batches), plan.rounds, len(levels), tuple(segments), tuple(source.tracer.records))
+        {
+            f"{i.function}/{i.path}": len(plan.frames.block_frames[i.id])
+            for i in recipe.blocks
+            if not isinstance(i.end, Branch)
+        },
+        len(levels),
+        len(plan.batches),
+        plan.rounds,
+        len(levels),
+        tuple(segments),
+        tuple(source.tracer.records),
+    )
 
 
 def _run(source, call: Call) -> BatchedRun:
-    from .schedule.frames import Unseen
+    from .schedule.faults import Unseen
+
     while True:
         try:
             run = BatchedRun(call, compiled(call))
@@ -139,5 +172,3 @@ def _run(source, call: Call) -> BatchedRun:
         except Unseen as unseen:
             source.live.update(source.live.extend(source.live.program, unseen))
             call.program = source.live.program
-
-

@@ -1,4 +1,5 @@
 """import_block(): an exported net, without its source."""
+
 from __future__ import annotations
 
 import json
@@ -65,8 +66,10 @@ def import_block(symbol_file: str, param_file: Optional[str] = None, ctx: Any = 
     missing = [n for n in names if n not in held and n not in inputs]
     if missing:
         seen = f"{param_file} lacks" if param_file else "there is no parameter file beside it; it needs"
-        raise MissingParamsError(f"{symbol_file}: {seen} {', '.join(missing[:6])}{', ...' * (len(missing) > 6)}; give the "
-                                 f"-NNNN.params file that export() wrote with this symbol file")
+        raise MissingParamsError(
+            f"{symbol_file}: {seen} {', '.join(missing[:6])}{', ...' * (len(missing) > 6)}; give the "
+            f"-NNNN.params file that export() wrote with this symbol file"
+        )
     inputs.sort(key=lambda n: int(n[4:] or 0))
     block = ImportedBlock(symbol, [mx.sym.var(n) for n in inputs])
     if param_file:
@@ -80,8 +83,9 @@ def _check_programs(symbol_file: str) -> None:
         try:
             nodes = json.load(file)["nodes"]
         except (ValueError, KeyError) as error:
-            raise ProgramFormatError(f"{symbol_file} is not a symbol file, or is cut short ({error}); export the net "
-                                     f"again") from None
+            raise ProgramFormatError(
+                f"{symbol_file} is not a symbol file, or is cut short ({error}); export the net again"
+            ) from None
     for node in nodes:
         attrs = node.get("attrs", {})
         if attrs.get("op_type") == OP_TYPE:
@@ -90,6 +94,6 @@ def _check_programs(symbol_file: str) -> None:
 
 def _beside(symbol_file: str) -> Optional[str]:
     folder, name = os.path.split(symbol_file)
-    prefix = name[:-len("symbol.json")] if name.endswith("symbol.json") else name
+    prefix = name[: -len("symbol.json")] if name.endswith("symbol.json") else name
     found = sorted(n for n in os.listdir(folder or ".") if n.startswith(prefix) and n.endswith(".params"))
     return os.path.join(folder, found[-1]) if found else None

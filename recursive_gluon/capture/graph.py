@@ -3,6 +3,7 @@
 The symbols of a path hold the operators, the trace holds the calls and what the variables mean; here both become one
 list, in which a value is a reference to an item's output or to a leaf (field, integer, argument, parameter).
 """
+
 from __future__ import annotations
 
 import json
@@ -63,7 +64,9 @@ class PathGraph:
 
     def _build(self, nodes, heads, wanted) -> None:
         trace = self.trace
-        made: List[Tuple[int, Any]] = [(int(n["attrs"]["__made__"]), i) for i, n in enumerate(nodes) if n["op"] != "null"]
+        made: List[Tuple[int, Any]] = [
+            (int(n["attrs"]["__made__"]), i) for i, n in enumerate(nodes) if n["op"] != "null"
+        ]
         made += [(call.made, call) for call in trace.calls]
         made.sort(key=lambda pair: pair[0])
         position = {(id(x) if isinstance(x, Call) else x): k for k, (_, x) in enumerate(made)}
@@ -81,8 +84,10 @@ class PathGraph:
                 return ("param", name)
             if name.startswith("arg") and name[3:].isdigit():
                 return ("arg", int(name[3:]))
-            raise TraceError(f"the body uses the variable {name!r}, which is no parameter of the block; make parameters "
-                             f"with self.params.get(...) or as layers inside name_scope()")
+            raise TraceError(
+                f"the body uses the variable {name!r}, which is no parameter of the block; make parameters "
+                f"with self.params.get(...) or as layers inside name_scope()"
+            )
 
         def ref(entry) -> Ref:
             node = nodes[entry[0]]
@@ -90,24 +95,31 @@ class PathGraph:
 
         def group(key) -> Tuple[Ref, ...]:
             start, length = wanted[key]
-            return tuple(ref(h) for h in heads[start:start + length])
+            return tuple(ref(h) for h in heads[start : start + length])
 
         self.items: List[Item] = []
         for serial, what in made:
             if isinstance(what, Call):
-                self.items.append(Item(None, group(what.name), {}, what.where, serial, what,
-                                       what.function.signature.num_outputs))
+                self.items.append(
+                    Item(None, group(what.name), {}, what.where, serial, what, what.function.signature.num_outputs)
+                )
                 continue
             node = nodes[what]
             attrs = {k: v for k, v in node["attrs"].items() if not k.startswith("__")}
             if node["op"] in _UNSUPPORTED or "subgraphs" in node:
-                raise TraceError(f"{node['attrs'].get('__where__')}: {node['op']} (control flow of mx.contrib) inside a "
-                                 f"recursive body; use `if`, a loop over node.children, or a call of self")
-            self.items.append(Item(node["op"], tuple(ref(e) for e in node["inputs"]), attrs,
-                                   node["attrs"].get("__where__", ""), serial))
+                raise TraceError(
+                    f"{node['attrs'].get('__where__')}: {node['op']} (control flow of mx.contrib) inside a "
+                    f"recursive body; use `if`, a loop over node.children, or a call of self"
+                )
+            self.items.append(
+                Item(
+                    node["op"], tuple(ref(e) for e in node["inputs"]), attrs, node["attrs"].get("__where__", ""), serial
+                )
+            )
         self.outputs = group("outputs") if trace.outputs is not None else ()
-        self.tests: Dict[int, Ref] = {i: group(("test", i))[0] for i, d in enumerate(trace.decisions)
-                                      if isinstance(d.test, mx.sym.Symbol)}
+        self.tests: Dict[int, Ref] = {
+            i: group(("test", i))[0] for i, d in enumerate(trace.decisions) if isinstance(d.test, mx.sym.Symbol)
+        }
 
     def iteration(self, item: Item) -> Optional[Tuple[int, int]]:
         """(loop, iteration) in which Python made an item."""

@@ -53,7 +53,7 @@ class Loop:
         self.replaced: Dict[int, Tuple[str, Any]] = {}  # item after the loop -> ('sum', which) etc.
         self.counting: Set[Tuple[Any, int]] = set()  # (ident, input): a number that counts the children
 
-    # -- which item belongs to which iteration ---------------------------------------------------------------------
+    # -- which item belongs to which iteration --------------------
     def find_iterations(self) -> None:
         items, banned = self.graph.items, set()
         made_in = {p: self.graph.iteration(item) for p, item in enumerate(items)}
@@ -94,7 +94,7 @@ class Loop:
         self.idents = idents
         self.iterations = [[p for p in range(len(items)) if self.place.get(p) == k] for k in range(self.count)]
 
-    # -- are they alike -----------------------------------------------------------------------------------------------
+    # -- are they alike --------------------
     def compare(self) -> None:
         tables = [{self.idents[p]: p for p in it} for it in self.iterations]
         if any(set(t) != set(tables[0]) for t in tables):
@@ -173,7 +173,7 @@ class Loop:
             elif a != b:
                 raise NotALoop("the iterations do not compute the same")
 
-    # -- what follows ------------------------------------------------------------------------------------------------
+    # -- what follows --------------------
     def find_results(self) -> None:
         items = self.graph.items
         self._carried_sums()
@@ -269,7 +269,7 @@ class Loop:
             where = item.where if item is not None else "the return"
             raise NotALoop(f"a single child's value is used after the loop, at {where}")
 
-    # -- the nodes ---------------------------------------------------------------------------------------------------
+    # -- the nodes --------------------
     def emit(self, name: str, parent, body) -> Tuple[Block, Function]:
         """The block that holds the ForEach, and the function of its body."""
         carries = [c for c in self.inits if c not in self.totals]

@@ -72,7 +72,7 @@ class Trace:
     iteration: Optional[Tuple[int, int]] = None
     loops: int = 0
 
-    # -- decisions -----------------------------------------------------------------------------------------
+    # -- decisions --------------------
     def _answer(self, test, kind: str, candidates: Sequence[Any]):
         for made in self.decisions:
             if made.kind == kind and isinstance(test, Expr) and isinstance(made.test, Expr) and made.test == test:
@@ -114,7 +114,7 @@ class Trace:
         """The exact number that `expr` is on this path."""
         return self._answer(expr, "switch", self.tracer.candidates(expr))
 
-    # -- what the body reads --------------------------------------------------------------------------------
+    # -- what the body reads --------------------
     def field(self, name: str, ref: Expr) -> TracedSymbol:
         variable = f"field{len(self.fields)}"
         self.fields[variable] = (name, ref)
@@ -133,7 +133,7 @@ class Trace:
     def shape_of(self, symbol: TracedSymbol):
         return self.tracer.shape_of(self, symbol)
 
-    # -- loops over children ----------------------------------------------------------------------------------
+    # -- loops over children --------------------
     def each_child(self, node: SymbolicNode, count: Expr):
         """Iterate over the children for a trial count; what happens inside is tagged with loop and iteration."""
         if self.decide(Expr("eq", (count, const(0)))):
@@ -150,7 +150,7 @@ class Trace:
         finally:
             self.iteration = outer
 
-    # -- calls ------------------------------------------------------------------------------------------------
+    # -- calls --------------------
     def call(self, function, node: Expr, ints, args):
         """Record a call and return symbols for what it will return."""
         if function.signature is None:

@@ -82,7 +82,7 @@ class Tracer:
     def shape_of(self, trace: Trace, symbol: TracedSymbol):
         return self._shape_of(trace, symbol) if self._shape_of is not None else None
 
-    # -- functions ----------------------------------------------------------------------------------------------
+    # -- functions --------------------
     def function(self, body: Body, node: Any, arguments: Tuple[Any, ...]) -> FunctionTrace:
         """The function for `body` called with such arguments; made when it is new."""
         kinds = tuple(_kind(a) for a in arguments)
@@ -113,7 +113,7 @@ class Tracer:
         assert function.signature is not None  # or Trace.call would not have returned
         return regroup_outputs(outputs, function.signature.structure)
 
-    # -- exploring ----------------------------------------------------------------------------------------------
+    # -- exploring --------------------
     def explore(self, root: FunctionTrace) -> None:
         """Trace `root` and everything that it calls, every path."""
         stack = [root]

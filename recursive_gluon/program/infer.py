@@ -1,4 +1,5 @@
 """Shapes and types of every value of a Program, per frame, from the shapes of fields, arguments and parameters."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -33,9 +34,12 @@ class Types:
     outputs: Mapping[str, Tuple[Tuple[Shape, str], ...]]
 
 
-def infer(program: Program, fields: Mapping[str, Tuple[Shape, Optional[str]]],
-          args: Sequence[Tuple[Shape, Optional[str]]] = (),
-          params: Optional[Mapping[str, Shape]] = None) -> Types:
+def infer(
+    program: Program,
+    fields: Mapping[str, Tuple[Shape, Optional[str]]],
+    args: Sequence[Tuple[Shape, Optional[str]]] = (),
+    params: Optional[Mapping[str, Shape]] = None,
+) -> Types:
     """Infer the types of `program`.
 
     Parameters
@@ -68,13 +72,16 @@ class _Inference:
         dtypes = [dtype for _, dtype in (*args, *fields.values())]
         self.typed = None not in dtypes
         #: what an integer of the body is where it meets tensors
-        self.floating = next((t for t in (*self.param_dtypes.values(), *dtypes) if t and t.startswith("float")), "float32")
+        self.floating = next(
+            (t for t in (*self.param_dtypes.values(), *dtypes) if t and t.startswith("float")), "float32"
+        )
         for p in program.params:
             shape = params.get(p.name) or p.shape
             if shape and all(n > 0 for n in shape):
                 self.params[p.name] = tuple(shape)
         self.outputs: Dict[str, List[Optional[Tuple[Shape, str]]]] = {
-            name: [None] * f.num_outputs for name, f in program.functions.items()}
+            name: [None] * f.num_outputs for name, f in program.functions.items()
+        }
         root = program.functions[program.root]
         for name, (shape, dtype) in zip(root.args, args):
             self._know(root.name, name, shape, dtype)
@@ -91,8 +98,12 @@ class _Inference:
         return Types(self.shapes, self.dtypes, self.params, outputs)
 
     def _size(self):
-        return (sum(map(len, self.shapes.values())), sum(map(len, self.dtypes.values())), len(self.params),
-                sum(o is not None for outs in self.outputs.values() for o in outs))
+        return (
+            sum(map(len, self.shapes.values())),
+            sum(map(len, self.dtypes.values())),
+            len(self.params),
+            sum(o is not None for outs in self.outputs.values() for o in outs),
+        )
 
     def _know(self, function: str, value: str, shape: Optional[Shape], dtype: Optional[str]) -> None:
         if shape:
@@ -173,7 +184,9 @@ class _Inference:
                 self.dtypes[name][v] = _ANY
 
     def _blame(self, ops: List[Op], text: str) -> str:
-        first = next((line for line in text.splitlines() if "Error in operator" in line or "Check failed" in line), text)
+        first = next(
+            (line for line in text.splitlines() if "Error in operator" in line or "Check failed" in line), text
+        )
         guilty = next((op for op in ops if f"operator {op.outputs[0]}:" in text), None)
         return (f"{guilty.where}: {guilty.op} rejects its inputs: " if guilty is not None else "") + first.strip()
 
@@ -199,7 +212,8 @@ class _Inference:
             if shape and before and tuple(shape) != before:
                 raise PathMismatchError(
                     f"{callee.name} is called with shape {tuple(shape)} at {node.where}, elsewhere with {before}; "
-                    f"a tensor passed down has one shape everywhere")
+                    f"a tensor passed down has one shape everywhere"
+                )
             self._know(callee.name, name, shape, dtype)
 
     def _return(self, function: Function, end: Return) -> None:
@@ -214,6 +228,5 @@ class _Inference:
             elif before[0] != tuple(shape):
                 raise PathMismatchError(
                     f"output {j} of {function.name} has shape {tuple(shape)} on one path and {before[0]} on another; "
-                    f"return the same shapes on every path")
-
-
+                    f"return the same shapes on every path"
+                )

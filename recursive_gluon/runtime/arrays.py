@@ -1,4 +1,5 @@
 """Small things on NDArrays that the executors share: calling an operator by name, gathering, growing buffers."""
+
 from __future__ import annotations
 
 import ctypes
@@ -19,7 +20,9 @@ def call(op: str, inputs: Sequence, attrs: Mapping[str, str]):
         return embedding_grad(inputs[0], inputs[1], attrs)
     if op == "_rg_spread":
         raise ValueError("_rg_spread is done by the executor")
-    return mx.nd._internal._imperative_invoke(_handle(op), inputs, list(attrs), list(attrs.values()), None, False, False)
+    return mx.nd._internal._imperative_invoke(
+        _handle(op), inputs, list(attrs), list(attrs.values()), None, False, False
+    )
 
 
 @lru_cache(maxsize=None)
@@ -91,8 +94,9 @@ def gather_sum(buffer, index: np.ndarray, counts: np.ndarray, ctx):
         paired = at + 1 < (start + counts)[owner]
         left = np.concatenate([[0], index[at]])
         right = np.concatenate([[0], np.where(paired, index[np.minimum(at + 1, len(index) - 1)], 0)])
-        buffer = (mx.nd.take(buffer, upload(left, ctx, "int32"), mode="clip")
-                  + mx.nd.take(buffer, upload(right, ctx, "int32"), mode="clip"))
+        buffer = mx.nd.take(buffer, upload(left, ctx, "int32"), mode="clip") + mx.nd.take(
+            buffer, upload(right, ctx, "int32"), mode="clip"
+        )
         index, counts = np.arange(1, len(at) + 1), half
 
 
@@ -104,10 +108,14 @@ def embedding_grad(indices, ograd, attrs: Mapping[str, str]):
         # The kernel needs the table's shape only: an empty row_sparse array has it and holds no table.
         indices = np.clip(indices.asnumpy().astype(np.int64).ravel(), 0, rows - 1)
         unique, inverse = np.unique(indices, return_inverse=True)
-        small = call("_rg_embedding_grad", [upload(inverse, ograd.context, "int32"), ograd],
-                     {"input_dim": str(len(unique)), "output_dim": str(columns)})
-        return mx.nd.sparse.row_sparse_array((small, upload(unique, ograd.context, "int64")), shape=(rows, columns),
-                                             ctx=ograd.context, dtype=ograd.dtype)
+        small = call(
+            "_rg_embedding_grad",
+            [upload(inverse, ograd.context, "int32"), ograd],
+            {"input_dim": str(len(unique)), "output_dim": str(columns)},
+        )
+        return mx.nd.sparse.row_sparse_array(
+            (small, upload(unique, ograd.context, "int64")), shape=(rows, columns), ctx=ograd.context, dtype=ograd.dtype
+        )
     table = mx.nd.zeros((rows, columns), ctx=ograd.context, dtype=ograd.dtype)
     table.attach_grad()
     with mx.autograd.record():

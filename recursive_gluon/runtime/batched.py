@@ -1,4 +1,5 @@
 """The *mxnet* executor, forward: a Plan's batches one after another, each one CachedOp over all its rows."""
+
 from __future__ import annotations
 
 from typing import Any, Dict, List, Tuple
@@ -45,7 +46,7 @@ class BatchedRun(Result):
             self.code.pool.give_back(buffer, reserved=False)
         self.ports, self.kept, self.saved, self.rows = {}, {}, [], {}
 
-    # -- forward ----------------------------------------------------------------------------------------------------
+    # -- forward --------------------
     def forward(self) -> Result:
         call = self.call
         self.shared_values = self._run_shared()
@@ -86,8 +87,9 @@ class BatchedRun(Result):
         for port, layout in plan.layout.items():
             shape, dtype = self.recipe.port_type(port)
             rest = shape[1:] if shape[:1] == (1,) else shape
-            self.ports[port] = self.code.pool.larger(self.ports.get(port), plan.layout_size[layout], rest, dtype,
-                                                     self.ctx)
+            self.ports[port] = self.code.pool.larger(
+                self.ports.get(port), plan.layout_size[layout], rest, dtype, self.ctx
+            )
         n = self.call.structure.num_trees
         if plan.rounds == 1:
             for port, arg in zip(plan.root_ports, self.call.args):
@@ -100,8 +102,13 @@ class BatchedRun(Result):
                 for v in kernel.gradient.kept_forward:
                     shape, dtype = self.code.type_of(segment.function, v)
                     self.kept[segment.id, v] = self.code.pool.larger(
-                        self.kept.get((segment.id, v)), plan.seg_size[segment.id], shape[1:], dtype, self.ctx,
-                        reserved=False)
+                        self.kept.get((segment.id, v)),
+                        plan.seg_size[segment.id],
+                        shape[1:],
+                        dtype,
+                        self.ctx,
+                        reserved=False,
+                    )
 
     def _upload(self, batches: List[Batch]) -> None:
         """All row numbers of a round in one array on the device; draws and integers as arrays of rows."""
@@ -118,7 +125,7 @@ class BatchedRun(Result):
                     self.rows.setdefault((s, slot.value), []).append((upload(values, self.ctx), start))
                 elif slot.kind != "sum" and (s, group) not in self.index_at:
                     self.index_at[s, group] = (size, start)
-                    chunk = rows.index.view()[start * len(slot.parts):]
+                    chunk = rows.index.view()[start * len(slot.parts) :]
                     chunks.append(chunk)
                     size += len(chunk)
         self.index = upload(np.concatenate(chunks), self.ctx, "int32") if chunks else None
@@ -191,7 +198,7 @@ class BatchedRun(Result):
     def _summed(self, slot, segment, rows, a: int, b: int):
         counts = rows.counts.view()
         ends = self._ends(rows)
-        return gather_sum(self._source(segment, slot), rows.index.view()[ends[a]:ends[b]], counts[a:b], self.ctx)
+        return gather_sum(self._source(segment, slot), rows.index.view()[ends[a] : ends[b]], counts[a:b], self.ctx)
 
     def _ends(self, rows) -> np.ndarray:
         return np.concatenate([[0], np.cumsum(rows.counts.view())])
@@ -210,7 +217,7 @@ class BatchedRun(Result):
         start = batch.out_start[self.plan.layout[port]]
         return _slice(self.ports[port], start, start + batch.stop - batch.start)
 
-    # -- frame by frame -----------------------------------------------------------------------------------------------
+    # -- frame by frame --------------------
     def frame_inputs(self, batch: Batch, kernel: SegmentKernel, i: int) -> Dict[str, Any]:
         """Inputs of row `i` of a segment that is not batched, in per-frame shapes."""
         segment, shared = batch.segment, self.shared_values[batch.segment.function]
@@ -244,7 +251,7 @@ class BatchedRun(Result):
         names = [v for v in segment.shared if v.startswith("@") and self.recipe.program.by_name[v[1:]].state]
         return {v: values[v].copy() for v in names}
 
-    # -- decisions and results ------------------------------------------------------------------------------------------
+    # -- decisions and results --------------------
     def _read(self, port: Port, rows: np.ndarray) -> np.ndarray:
         """The truth of a value for some rows."""
         values = mx.nd.take(self.ports[port], upload(rows, self.ctx, "int32"), mode="clip").asnumpy()
@@ -262,6 +269,7 @@ class BatchedRun(Result):
 
     def backward(self, ograds):
         from .batched_backward import backward
+
         return backward(self, ograds)
 
 
@@ -277,6 +285,5 @@ def run_ops(segment, values: Dict[str, Any], states: Dict[str, Any]) -> List[Any
 def _empty():
     """An array that the operator allocates."""
     from mxnet.ndarray.ndarray import _new_empty_handle
+
     return mx.nd.NDArray(_new_empty_handle())
-
-

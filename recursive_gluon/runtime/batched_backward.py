@@ -1,4 +1,5 @@
 """The *mxnet* executor, backward: the batches in reverse, each giving back the gradients of what it read."""
+
 from __future__ import annotations
 
 from typing import Any, Dict, List, Sequence, Tuple
@@ -16,7 +17,6 @@ from .readers import PortReaders
 __all__ = ["backward"]
 
 
-
 class _Pull:
     """The gradient of one port: a buffer of what its readers give back, and for each row who they are."""
 
@@ -31,7 +31,7 @@ class _Pull:
             return parts[0] if len(parts) == 1 else mx.nd.add_n(*parts)
         start = self.readers.start
         assert start is not None and self.readers.given is not None
-        return gather_sum(self.buffer, self.readers.given[start[a]:start[b]], np.diff(start[a:b + 1]), self.ctx)
+        return gather_sum(self.buffer, self.readers.given[start[a] : start[b]], np.diff(start[a : b + 1]), self.ctx)
 
 
 def backward(run, ograds: Sequence[Any]) -> Gradients:
@@ -56,7 +56,7 @@ class _Backward:
         self._give_back()
         return results
 
-    # -- who reads what ---------------------------------------------------------------------------------------------
+    # -- who reads what --------------------
     def _connect(self, ograds: Sequence[Any]) -> None:
         """Buffers for what readers give back; those of the outputs hold what came from outside."""
         forward, readers = self.forward, self.forward.readers
@@ -80,7 +80,7 @@ class _Backward:
         for buffer in self.kept.values():
             self.pool.give_back(buffer, reserved=False)
 
-    # -- a batch --------------------------------------------------------------------------------------------------------
+    # -- a batch --------------------
     def _pull_of(self, batch: Batch, value: str) -> Tuple[_Pull, int, int]:
         port = self.recipe.port(self.recipe.home[batch.segment.function, value])
         start = batch.out_start[self.plan.layout[port]]
@@ -143,18 +143,19 @@ class _Backward:
             cache[segment.id] = made
         return cache[segment.id]
 
-    # -- without a rule -------------------------------------------------------------------------------------------------
+    # -- without a rule --------------------
     def _by_autograd(self, batch: Batch, kernel, saved: Dict[str, Any]) -> None:
         """MXNet's own autograd, frame by frame; for what runs row-wise but has no rule, over the batch."""
         segment = batch.segment
         ograds = [self._pull_of(batch, v)[0].pull(*self._pull_of(batch, v)[1:]) for v in segment.outputs]
         if segment.mode == FRAME:
             for k, values in enumerate(saved["frames"]):
-                rows = [g[k:k + 1] for g in ograds]
+                rows = [g[k : k + 1] for g in ograds]
                 self._tape(batch, values, rows, segment.ops, batch.start + k, 1)
         else:
-            self._tape(batch, self._gathered(batch, kernel), ograds, segment.batch_ops, batch.start,
-                       batch.stop - batch.start)
+            self._tape(
+                batch, self._gathered(batch, kernel), ograds, segment.batch_ops, batch.start, batch.stop - batch.start
+            )
 
     def _gathered(self, batch: Batch, kernel) -> Dict[str, Any]:
         values = self.forward.inputs_again(batch, kernel)
@@ -198,7 +199,7 @@ class _Backward:
         table = frames.tables[segment.function]
         return int(table.node.view()[frame]), int(table.key.view()[frame]), segment.id
 
-    # -- sums over all rows ------------------------------------------------------------------------------------------------
+    # -- sums over all rows --------------------
     def _over_rows(self) -> None:
         for segment, kernel in zip(self.recipe.segments, self.kernels):
             gradient, size = kernel.gradient, self.plan.seg_size[segment.id]
@@ -219,7 +220,7 @@ class _Backward:
         key = (function, value)
         self.shared_grads[key] = add_grads(self.shared_grads.get(key), grad)
 
-    # -- results -------------------------------------------------------------------------------------------------------------
+    # -- results --------------------
     def _results(self) -> Gradients:
         gradients = Gradients()
         for function, ops in self.recipe.shared_ops.items():
@@ -242,7 +243,7 @@ class _Backward:
         return gradients
 
     def _through_shared(self, function: str, ops) -> None:
-        """From gradients of what was computed from parameters to gradients of the parameters: MXNet's autograd, once."""
+        """From gradients of what was computed from parameters to those of the parameters: MXNet's autograd, once."""
         heads = [(f, v) for f, v in self.shared_grads if f == function and not v.startswith("@")]
         if not heads:
             return

@@ -6,7 +6,7 @@ from typing import Tuple
 import numpy as np
 
 from ..program.ir import Random
-from ..schedule.frames import mix
+from ..schedule.keys import mix
 
 __all__ = ["draw"]
 

@@ -1,4 +1,5 @@
 """What an executor is: something that runs a Program on a forest, and then its gradient."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -65,7 +66,7 @@ class Call:
 
 @dataclass
 class Result:
-    """What a call returned, and what its gradient needs. ``count`` is the number of frames a tree (grown structures)."""
+    """What a call returned, and what its gradient needs. ``count``: frames of each tree (grown structures)."""
 
     outputs: List[Any]
     count: Optional[Any] = None

@@ -20,7 +20,7 @@ from ..errors import FieldError, TraceError, UnseenPath
 from ..program.infer import Types
 from ..program.ir import Program
 from ..program.serial import load, to_json
-from ..schedule.frames import Unseen
+from ..schedule.faults import Unseen
 from ..structure import Structure, unpack
 from . import batched, reference
 from .arrays import assign, host_copy

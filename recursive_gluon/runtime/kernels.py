@@ -1,4 +1,5 @@
 """A segment of a Recipe, forward and backward, as CachedOps that gather their own rows."""
+
 from __future__ import annotations
 
 from typing import Dict, List, Optional, Sequence, Tuple
@@ -53,11 +54,17 @@ class SegmentKernel:
         if recipe.train:
             self._differentiate(recipe, segment)
         gradient = self.gradient
-        extras: Tuple[str, ...] = () if gradient is None else tuple(dict.fromkeys((*gradient.saved, *gradient.kept_forward)))
+        extras: Tuple[str, ...] = (
+            () if gradient is None else tuple(dict.fromkeys((*gradient.saved, *gradient.kept_forward)))
+        )
         self.extras = tuple(v for v in extras if v not in segment.outputs)
         if segment.mode == BATCH:
-            ops = [op for slot, group in zip(segment.slots, groups) if slot.kind in _GATHERED
-                   for op in _gather(slot, group)]
+            ops = [
+                op
+                for slot, group in zip(segment.slots, groups)
+                if slot.kind in _GATHERED
+                for op in _gather(slot, group)
+            ]
             self.forward = Graph([*ops, *segment.batch_ops], [*segment.outputs, *self.extras])
         elif segment.mode == FRAME:
             self.forward = Graph(segment.ops, segment.outputs)
@@ -93,8 +100,10 @@ class SegmentKernel:
             ops: List[Op] = []
             for name, count in zip(g.ograds.values(), gathered):
                 parts = tuple(name if count == 1 else f"{name}.part{i}" for i in range(count))
-                ops += [Op("take", (f"{name}.port", f"{name}.index{i}"), (part,), {"axis": "0", "mode": "clip"})
-                        for i, part in enumerate(parts)]
+                ops += [
+                    Op("take", (f"{name}.port", f"{name}.index{i}"), (part,), {"axis": "0", "mode": "clip"})
+                    for i, part in enumerate(parts)
+                ]
                 if count > 1:
                     ops.append(Op("add_n", parts, (name,), {"num_args": str(count)}))
             widths = {slot.value: len(slot.parts) for slot in self.segment.slots}
@@ -115,7 +124,9 @@ def compile_segments(recipe: Recipe, layouts: Dict) -> List[SegmentKernel]:
     kernels = []
     for segment in recipe.segments:
         names: Dict[tuple, str] = {}
-        groups = [names.setdefault(slot_group(recipe, segment, slot, layouts), str(len(names))) for slot in segment.slots]
+        groups = [
+            names.setdefault(slot_group(recipe, segment, slot, layouts), str(len(names))) for slot in segment.slots
+        ]
         kernels.append(SegmentKernel(recipe, segment, groups))
     return kernels
 
@@ -128,8 +139,12 @@ def slot_group(recipe: Recipe, segment: Segment, slot, layouts: Dict) -> tuple:
         return ("value", slot.detail[0].id, layouts[recipe.port(recipe.home[segment.function, slot.value])])
     if slot.kind in ("call", "sum", "last"):
         site, j = slot.detail
-        return (slot.kind, site.id, layouts[recipe.port(("out", site.node.function, j))],
-                _makers(recipe, site.node.function, j))
+        return (
+            slot.kind,
+            site.id,
+            layouts[recipe.port(("out", site.node.function, j))],
+            _makers(recipe, site.node.function, j),
+        )
     if slot.kind == "arg":
         return ("arg", slot.detail[0])
     return (slot.kind, slot.value)
@@ -146,5 +161,8 @@ def _gather(slot, group: str) -> List[Op]:
 
 def _makers(recipe: Recipe, function: str, j: int) -> tuple:
     """The segment that makes output `j` at each return: outputs with the same makers have the same rows."""
-    return tuple(recipe.producer[function, info.end.values[j]].id for info in recipe.blocks
-                 if info.function == function and isinstance(info.end, Return))
+    return tuple(
+        recipe.producer[function, info.end.values[j]].id
+        for info in recipe.blocks
+        if info.function == function and isinstance(info.end, Return)
+    )

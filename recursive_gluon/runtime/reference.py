@@ -14,7 +14,8 @@ from ..errors import ArityError, DepthLimitError, VisitError
 from ..program.expr import Expr, evaluate
 from ..program.ir import Block, Branch, Field, ForEach, Function, Integer, Invoke, Op, Raise, Random, Return
 from ..program.rules.site import flag, number
-from ..schedule.frames import Unseen, call_path, call_step, endless, frame_keys, mix, raised
+from ..schedule.faults import Unseen, call_path, call_step, endless, raised
+from ..schedule.keys import frame_keys, mix
 from .arrays import call as call_operator
 from .arrays import upload
 from .draws import draw
@@ -126,7 +127,7 @@ class _Run(Result):
                     else:
                         self.numbers[id(block), i], operators = operators, operators + 1
 
-    # -- what the frames read --------------------------------------------------------------------------------
+    # -- what the frames read --------------------
     def children(self, node: int) -> np.ndarray:
         offsets = self.structure.child_offsets
         return self.structure.children[offsets[node]:offsets[node + 1]]
@@ -152,7 +153,7 @@ class _Run(Result):
     def _integer(self, expr: Expr, frame: _Frame) -> int:
         return int(np.broadcast_to(evaluate(expr, _Seen(self, frame)), (1,))[0])
 
-    # -- forward ---------------------------------------------------------------------------------------------
+    # -- forward --------------------
     def forward(self) -> "_Run":
         call, s = self.call, self.structure
         self.params = {name: self._leaf(array) for name, array in call.params.items()}
@@ -272,7 +273,7 @@ class _Run(Result):
     def _value(self, frame: _Frame, value: str):
         return self.params[value[1:]] if value.startswith("@") else frame.values[value]
 
-    # -- nodes and decisions ---------------------------------------------------------------------------------
+    # -- nodes and decisions --------------------
     def _compute(self, frame: _Frame, node) -> List[Any]:
         if isinstance(node, Field):
             seen = _Seen(self, frame)
@@ -319,7 +320,7 @@ class _Run(Result):
                          f"a path that was never traced (traced: {', '.join(map(str, end.arms))})")
         return answer
 
-    # -- results ---------------------------------------------------------------------------------------------
+    # -- results --------------------
     def _nodes(self) -> List[_Frame]:
         """The root function's frame of every node."""
         visits: List[List[_Frame]] = [[] for _ in range(self.structure.num_nodes)]

@@ -4,6 +4,7 @@ A plan whose decisions are all about structure needs no arithmetic. RecursiveBlo
 while the engine still works on the step before, and the operator finds it here; mistakes in the data are then raised
 by the call itself, not later.
 """
+
 from __future__ import annotations
 
 from collections import OrderedDict
@@ -81,8 +82,10 @@ class Schedule:
         tree, place = depth_first(self.plan.frames, self.plan.recipe.program.root)
         self.count = np.bincount(tree, minlength=trees)
         if len(self.count) and self.count.max() > most:
-            raise MaxNodesError(f"tree {int(np.argmax(self.count))} grew to {int(self.count.max())} nodes, declared were "
-                                f"max_nodes={most}; declare more, or stop the growth at a depth")
+            raise MaxNodesError(
+                f"tree {int(np.argmax(self.count))} grew to {int(self.count.max())} nodes, declared were "
+                f"max_nodes={most}; declare more, or stop the growth at a depth"
+            )
         result = []
         for mine in rows:
             table = np.zeros(trees * most, np.int64)
@@ -124,8 +127,10 @@ def prepared(call: Call) -> Optional[Schedule]:
 
 def _by_structure(code: Compiled) -> bool:
     """Whether no decision, reference or integer of the Program looks at a tensor or at a field's value."""
-    return code.recipe.__dict__.setdefault("by_structure", all(
-        isinstance(e, Expr) and not any(x.op == "field" for x in e.walk()) for e in _looks_at(code.recipe)))
+    return code.recipe.__dict__.setdefault(
+        "by_structure",
+        all(isinstance(e, Expr) and not any(x.op == "field" for x in e.walk()) for e in _looks_at(code.recipe)),
+    )
 
 
 def _looks_at(recipe) -> Iterator[Any]:

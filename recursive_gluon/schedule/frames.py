@@ -4,70 +4,24 @@ Structural decisions are evaluated over whole waves. A decision on a tensor stop
 executor has read the value. Calls of a function without tensor arguments on the same node with the same integers are
 one frame, so shared sub-trees of a DAG are computed once.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Callable, Dict, List, Tuple
 
 import numpy as np
 
-from .. import errors
-from ..errors import ArityError, DepthLimitError, RecursiveGluonError, TraceError, UnseenPath
+from ..errors import ArityError, DepthLimitError, RecursiveGluonError
 from ..program.expr import Expr, evaluate
 from ..program.ir import Branch, ForEach, Invoke, Raise, Return
 from ..structure import Structure
+from .faults import Unseen, call_path, call_step, raised
 from .grow import Grow
+from .keys import frame_keys, mix
 from .recipe import BlockInfo, CallSite, Recipe, Segment
 
-__all__ = ["Frames", "FrameTable", "Unseen", "mix", "frame_keys", "call_step", "call_path", "endless", "raised"]
-
-
-class Unseen(RecursiveGluonError):
-    """Frames took an arm that does not exist. Caught by whoever can trace it; else it becomes UnseenPath.
-
-    `block` says where (its ``function`` and ``path``), `answer` which arm.
-    """
-
-    def __init__(self, block, answer, message: str):
-        super().__init__(message)
-        self.block, self.answer = block, answer
-
-    def as_error(self) -> UnseenPath:
-        """The user's error, where nobody can trace the path."""
-        return UnseenPath(f"{self}; call the net on such data before export()")
-
-
-def mix(a, b):
-    """Two arrays of 64-bit keys to one (the finalizer of SplitMix64 over their combination)."""
-    with np.errstate(over="ignore"):
-        x = np.asarray(a, np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.asarray(b).astype(np.uint64)
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return x ^ (x >> np.uint64(31))
-
-
-def frame_keys(function: int, shared: bool, structure: Structure, nodes, ints, trees, site: int, caller_keys):
-    """Keys of random numbers: what a frame is, not when it was reached, so that every executor and order draws the same.
-
-    Parameters
-    ----------
-    function : int
-        The function's position in the Program.
-    shared : bool
-        Whether calls on the same node with the same integers are one frame; else it belongs to one call: the one at
-        `site` (-1 for roots) in the frames with `caller_keys` (None for roots).
-    structure : Structure
-    nodes, ints, trees : arrays
-        Of the frames: node, integers (frames x integers), tree.
-    """
-    # A shared frame without a node belongs to no tree: trees that reach it in another order must not alter it.
-    keys = mix(np.uint64(function + 1), np.where(nodes >= 0, trees, 0) if shared else trees)
-    keys = mix(keys, np.where(nodes >= 0, nodes - structure.tree_offsets[trees], -1))
-    for column in ints.T:
-        keys = mix(keys, column)
-    if not shared:
-        keys = mix(mix(keys, np.full(len(nodes), site + 1)), 0 if caller_keys is None else caller_keys)
-    return keys
+__all__ = ["Frames", "FrameTable"]
 
 
 class FrameTable:
@@ -109,9 +63,12 @@ class FrameTable:
             hit = run_keys[at] == keys
             ids[hit] = run_ids[at[hit]]
         known = np.flatnonzero(ids >= 0)
-        if len(known) and not ((self.node.view()[ids[known]] == nodes[known]).all()
-                               and (self.ints.view()[ids[known]] == ints[known]).all()):
-            raise RecursiveGluonError("two calls with different arguments have one 64-bit key; call with other integers")
+        if len(known) and not (
+            (self.node.view()[ids[known]] == nodes[known]).all() and (self.ints.view()[ids[known]] == ints[known]).all()
+        ):
+            raise RecursiveGluonError(
+                "two calls with different arguments have one 64-bit key; call with other integers"
+            )
         missing = np.flatnonzero(ids < 0)
         if not len(missing):
             return ids, missing
@@ -158,8 +115,10 @@ class _View:
             i = int(bad[0])
             path = self.frames.call_path(self.function, int(self.ids[i]))
             arity = int(s.child_offsets[nodes[i] + 1] - start[i])
-            raise ArityError(f"{path}: child {int(positions[i])} was asked of a node that has {arity} children; test "
-                             f"`node.is_leaf` or `node.arity` before asking, or give the tree that child")
+            raise ArityError(
+                f"{path}: child {int(positions[i])} was asked of a node that has {arity} children; test "
+                f"`node.is_leaf` or `node.arity` before asking, or give the tree that child"
+            )
         return s.children[start + positions].astype(np.int64)
 
     def _present(self, nodes, text):
@@ -206,8 +165,10 @@ class Frames:
         functions = recipe.program.functions
         # Keys are for random numbers, and for the order in which frames update auxiliary states.
         self.keyed = recipe.program.random or any(p.state for p in recipe.program.params)
-        self.tables = {name: FrameTable(i, f.num_ints, len(f.args), f.num_outputs, structure.num_nodes)
-                       for i, (name, f) in enumerate(functions.items())}
+        self.tables = {
+            name: FrameTable(i, f.num_ints, len(f.args), f.num_outputs, structure.num_nodes)
+            for i, (name, f) in enumerate(functions.items())
+        }
         blocks = len(recipe.blocks)
         self.block_frames = [Grow(np.int64) for _ in range(blocks)]
         self.parent_entry = [Grow(np.int64) for _ in range(blocks)]
@@ -225,7 +186,7 @@ class Frames:
             self._fields[name] = values.reshape(len(values), -1)[:, 0] if values.ndim > 1 else values
         return self._fields[name]
 
-    # -- growing -----------------------------------------------------------------------------------------------------
+    # -- growing --------------------
     def start(self, ints: Tuple[int, ...], num_args: int) -> np.ndarray:
         """Frames of the roots; their tensor arguments are the first units. Returns the frames' ids."""
         s, root = self.structure, self.recipe.program.root
@@ -235,8 +196,17 @@ class Frames:
             args.append(np.arange(len(self.unit_seg), len(self.unit_seg) + n))
             self.unit_seg.extend(n, -1)
             self.unit_entry.append(np.arange(n))
-        ids = self._frames(root, s.roots.astype(np.int64), np.tile(np.array(ints, np.int64), (n, 1)).reshape(n, len(ints)),
-                           args, np.arange(n, dtype=np.int32), np.zeros(n, np.int32), np.full(n, -1), -1, None)
+        ids = self._frames(
+            root,
+            s.roots.astype(np.int64),
+            np.tile(np.array(ints, np.int64), (n, 1)).reshape(n, len(ints)),
+            args,
+            np.arange(n, dtype=np.int32),
+            np.zeros(n, np.int32),
+            np.full(n, -1),
+            -1,
+            None,
+        )
         self.grow()
         return ids
 
@@ -250,8 +220,9 @@ class Frames:
         s, root = self.structure, self.recipe.program.root
         n = s.num_nodes
         trees = np.repeat(np.arange(s.num_trees, dtype=np.int32), np.diff(s.tree_offsets))
-        self._frames(root, np.arange(n), np.empty((n, 0), np.int64), [], trees, np.zeros(n, np.int32), np.full(n, -1),
-                     -1, None)
+        self._frames(
+            root, np.arange(n), np.empty((n, 0), np.int64), [], trees, np.zeros(n, np.int32), np.full(n, -1), -1, None
+        )
         self.grow()
         reached = np.zeros(n, bool)
         reached[s.roots] = True
@@ -282,9 +253,11 @@ class Frames:
         if not len(new):
             return ids
         if depths[0] > self.max_depth or depths.max() > self.max_depth:
-            raise DepthLimitError(f"{self._path_of_call(site, int(callers[np.argmax(depths)]))}: calls are nested deeper "
-                                  f"than {self.max_depth}; does a base case come? If the depth is meant, raise the limit "
-                                  f"with hybridize(max_depth=...)")
+            raise DepthLimitError(
+                f"{self._path_of_call(site, int(callers[np.argmax(depths)]))}: calls are nested deeper "
+                f"than {self.max_depth}; does a base case come? If the depth is meant, raise the limit "
+                f"with hybridize(max_depth=...)"
+            )
         table.node.append(nodes[new])
         table.tree.append(trees[new])
         table.ints.append(ints[new])
@@ -292,14 +265,25 @@ class Frames:
         table.caller.append(callers[new])
         table.site.extend(len(new), site)
         if self.keyed:
-            table.key.append(frame_keys(table.index, table.shared, self.structure, nodes[new], ints[new], trees[new],
-                                        site, None if caller_keys is None else caller_keys[new]))
+            table.key.append(
+                frame_keys(
+                    table.index,
+                    table.shared,
+                    self.structure,
+                    nodes[new],
+                    ints[new],
+                    trees[new],
+                    site,
+                    None if caller_keys is None else caller_keys[new],
+                )
+            )
         for column, units in zip(table.arg_unit, args):
             column.append(units[new])
         for column in table.out_unit:
             column.extend(len(new), -1)
-        self._new.setdefault(function, []).append(ids if len(new) == len(ids) and not table.shared
-                                                  else np.arange(len(table) - len(new), len(table)))
+        self._new.setdefault(function, []).append(
+            ids if len(new) == len(ids) and not table.shared else np.arange(len(table) - len(new), len(table))
+        )
         return ids
 
     def grow(self) -> None:
@@ -354,8 +338,12 @@ class Frames:
             i = int(np.flatnonzero(~known)[0])
             answer = int(answers[i]) if exact else bool(answers[i])
             test = info.end.test if isinstance(info.end.test, Expr) else f"the tensor at {info.end.where}"
-            raise Unseen(info, answer, f"{self.call_path(info.function, int(frames[i]))}: {test} is {answer}, a path "
-                                       f"that was never traced (traced: {', '.join(map(str, arms))})")
+            raise Unseen(
+                info,
+                answer,
+                f"{self.call_path(info.function, int(frames[i]))}: {test} is {answer}, a path "
+                f"that was never traced (traced: {', '.join(map(str, arms))})",
+            )
 
     def decide(self, b: int, entries: np.ndarray, answers: np.ndarray) -> None:
         """Go on with frames that waited for a value."""
@@ -375,7 +363,9 @@ class Frames:
             columns = np.stack(ints, 1) if ints else np.empty((len(frames), 0), np.int64)
             args = [self.value_unit(site.function, v, b, entries) for v in node.args]
             self._check_nodes(site, nodes, frames)
-            self.callee[site.id].append(self._frames(node.function, nodes, columns, args, trees, depths, frames, site.id, keys))
+            self.callee[site.id].append(
+                self._frames(node.function, nodes, columns, args, trees, depths, frames, site.id, keys)
+            )
             return
         counts = self.arity[nodes].astype(np.int64)
         total = int(counts.sum())
@@ -390,8 +380,17 @@ class Frames:
         for v in node.carries:  # -1: what the frame before returned
             args.append(np.where(position == 0, self.value_unit(site.function, v, b, entries)[owner], -1))
         shared, callee.shared = callee.shared, False
-        self._frames(node.function, children, columns, args, trees[owner], depths[owner], frames[owner], site.id,
-                     None if keys is None else mix(keys[owner], position))
+        self._frames(
+            node.function,
+            children,
+            columns,
+            args,
+            trees[owner],
+            depths[owner],
+            frames[owner],
+            site.id,
+            None if keys is None else mix(keys[owner], position),
+        )
         callee.shared = shared
         self.callee[site.id].append(first + start)
         self.callee_count[site.id].append(counts)
@@ -399,10 +398,12 @@ class Frames:
     def _check_nodes(self, site: CallSite, nodes, frames) -> None:
         if site.node.node.op != "none" and len(nodes) and nodes.min() < 0:
             i = int(np.argmin(nodes))
-            raise ArityError(f"{self.call_path(site.function, int(frames[i]))}: {site.node.function} is called at "
-                             f"{site.node.where} on {site.node.node}, which is an empty slot (None)")
+            raise ArityError(
+                f"{self.call_path(site.function, int(frames[i]))}: {site.node.function} is called at "
+                f"{site.node.where} on {site.node.node}, which is an empty slot (None)"
+            )
 
-    # -- looking up ----------------------------------------------------------------------------------------------------
+    # -- looking up --------------------
     def entries_in(self, block: int, b: int, entries: np.ndarray) -> np.ndarray:
         """Entries of block `b` as entries of its ancestor `block`."""
         while b != block:
@@ -435,31 +436,3 @@ class Frames:
             return self.recipe.program.root
         info = self.recipe.sites[site]
         return self.call_path(info.function, caller)[:-1] + call_step(info.node) + "]"
-
-
-def call_path(function: str, steps: List[str], limit: int = 12) -> str:
-    """How a frame of `function` was reached; `steps` lead from it to the root."""
-    return f"{function}[{'root' if len(steps) <= limit else '...'}{''.join(reversed(steps[:limit]))}]"
-
-
-def raised(end: Raise, path: str) -> RecursiveGluonError:
-    """The error of a path on which the body raises: what it raised where that is ours, else a TraceError."""
-    kind: Any = getattr(errors, end.kind, None)
-    ours = isinstance(kind, type) and issubclass(kind, RecursiveGluonError)
-    return (kind if ours else TraceError)(f"{path}: the body raises {end.kind} at {end.where}: {end.message}")
-
-
-def endless(path: str) -> str:
-    """What is wrong with a frame that waits for itself."""
-    return (f"{path}: waits for a call on the same node with the same integers as a call that it is part of, which is "
-            f"the same call, so it could never return; is there a base case, and does every call come nearer to it?")
-
-
-def call_step(node) -> str:
-    """A call's step in a call path."""
-    if isinstance(node, ForEach):
-        return ".children[*]"
-    text = str(node.node)
-    for plain, short in ((".child(0)", ".left"), (".child(1)", ".right")):
-        text = text.replace(plain, short)
-    return text[len("node"):] if text.startswith("node") else ""

@@ -4,6 +4,7 @@ Units (a segment on a frame) get the level of the longest way to them; all units
 *batch*. A Plan is made in rounds: one when all decisions are about structure; else a round runs what the pending
 decisions need, and no more, so that the work behind them stays together.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -15,7 +16,8 @@ import numpy as np
 from ..errors import DepthLimitError, RecursiveGluonError, VisitError
 from ..program.expr import evaluate
 from ..structure import Structure
-from .frames import Frames, _View, endless
+from .faults import endless
+from .frames import Frames, _View
 from .grow import Grow
 from .levels import ancestors, longest_paths
 from .recipe import Port, Recipe, Segment, Slot
@@ -75,18 +77,29 @@ class Plan:
         self.layout_size = [1] * layouts
         self.unit_row = [Grow(np.int64) for _ in range(layouts)]
         self.seg_layouts: List[List[int]] = [
-            sorted({self.layout[recipe.port(recipe.home[s.function, v])] for v in s.outputs}) for s in recipe.segments]
+            sorted({self.layout[recipe.port(recipe.home[s.function, v])] for v in s.outputs}) for s in recipe.segments
+        ]
         self.seg_size = [0] * len(recipe.segments)
-        self.slot_rows = [[SlotRows(Grow(np.int64), Grow(np.int64) if slot.kind == "sum" else None)
-                           for slot in s.slots] for s in recipe.segments]
+        self.slot_rows = [
+            [SlotRows(Grow(np.int64), Grow(np.int64) if slot.kind == "sum" else None) for slot in s.slots]
+            for s in recipe.segments
+        ]
         self.seg_entries = [Grow(np.int64) for _ in recipe.segments]
         self._done = Grow(bool)
 
-    # -- what is asked for ---------------------------------------------------------------------------------------------
+    # -- what is asked for --------------------
     @classmethod
-    def make(cls, recipe: Recipe, structure: Structure, ints: Tuple[int, ...],
-             host_field: Callable[[str], np.ndarray], max_depth: int, in_order: bool = False) -> "Plan":
+    def make(
+        cls,
+        recipe: Recipe,
+        structure: Structure,
+        ints: Tuple[int, ...],
+        host_field: Callable[[str], np.ndarray],
+        max_depth: int,
+        in_order: bool = False,
+    ) -> "Plan":
         """Find the first frames of a call; `in_order`: also who called whom, for depth-first order."""
+
         def fresh() -> Frames:
             return Frames(recipe, structure, host_field, max_depth)
 
@@ -107,10 +120,12 @@ class Plan:
             plan._cover(plan.unit_row[layout])
             n = structure.num_trees
             j = plan.root_ports.index(port)
-            plan.unit_row[layout].view()[j * n:(j + 1) * n] = np.arange(plan.layout_size[layout], plan.layout_size[layout] + n)
+            plan.unit_row[layout].view()[j * n : (j + 1) * n] = np.arange(
+                plan.layout_size[layout], plan.layout_size[layout] + n
+            )
             plan.layout_size[layout] += n
         plan._cover(plan._done, False)
-        plan._done.view()[:structure.num_trees * len(plan.root_ports)] = True
+        plan._done.view()[: structure.num_trees * len(plan.root_ports)] = True
         return plan
 
     def node_frames(self) -> np.ndarray:
@@ -125,8 +140,10 @@ class Plan:
             local = node - int(self.frames.structure.tree_offsets[tree])
             seen = np.flatnonzero(nodes == node)
             where = f" (once at {self.frames.call_path(self.recipe.program.root, int(seen[0]))})" if len(seen) else ""
-            raise VisitError(f"nodes=True needs exactly one visit of every node, but node {local} of tree {tree} was "
-                             f"visited {int(visits[node])} times{where}; ask for the roots alone, or visit it once")
+            raise VisitError(
+                f"nodes=True needs exactly one visit of every node, but node {local} of tree {tree} was "
+                f"visited {int(visits[node])} times{where}; ask for the roots alone, or visit it once"
+            )
         frames = np.empty(len(visits), np.int64)
         frames[nodes] = np.arange(len(nodes))
         return frames
@@ -137,7 +154,7 @@ class Plan:
         units = self.frames.tables[root].out_unit[j].view()[frames]
         return self.unit_row[self.layout[self.recipe.port(("out", root, j))]].view()[units]
 
-    # -- rounds ----------------------------------------------------------------------------------------------------------
+    # -- rounds --------------------
     def run_rounds(self, wanted: Callable[[], np.ndarray]) -> Iterator[Tuple[List[Batch], Callable]]:
         """Yield (batches to run, ask); ask(read) then settles the decisions with ``read(function, value, rows)``.
 
@@ -185,8 +202,12 @@ class Plan:
         edges = self._edges(core)
         goals = np.empty(0, np.int64)
         if decisions:
-            goals = np.concatenate([self.frames.value_unit(self.recipe.blocks[b].function, self.recipe.blocks[b].end.test,
-                                                           b, entries) for b, entries in decisions])
+            goals = np.concatenate(
+                [
+                    self.frames.value_unit(self.recipe.blocks[b].function, self.recipe.blocks[b].end.test, b, entries)
+                    for b, entries in decisions
+                ]
+            )
             core = ancestors(goals[~done[goals]], *edges, len(unit_seg))
             core = core[~done[core]]
         units, levels = longest_paths(core, *edges, done)
@@ -251,7 +272,7 @@ class Plan:
             batches.append(Batch(self.recipe.segments[s], size, size + b - a, batch_levels[k], out))
         return batches
 
-    # -- slots -------------------------------------------------------------------------------------------------------------
+    # -- slots --------------------
     def _fill_slots(self, units: np.ndarray) -> None:
         """What the slots of newly scheduled units read, in the order in which they run."""
         if not len(units):
@@ -272,7 +293,9 @@ class Plan:
                 if counts is not None:
                     rows.counts.append(counts)
 
-    def _slot_rows(self, segment: Segment, slot: Slot, entries: np.ndarray, cache) -> Tuple[np.ndarray, Optional[np.ndarray]]:
+    def _slot_rows(
+        self, segment: Segment, slot: Slot, entries: np.ndarray, cache
+    ) -> Tuple[np.ndarray, Optional[np.ndarray]]:
         frames = self.frames
         if slot.kind == "joined":
             parts = [self._slot_rows(segment, part, entries, cache)[0] for part in slot.parts]
@@ -292,8 +315,12 @@ class Plan:
         port = self.recipe.slot_port(segment, slot)
         assert port is not None
         layout = self.layout[port]
-        key = (slot.kind, *(d.id if hasattr(d, "id") else d for d in slot.detail[:1]), layout,
-               slot.detail[1] if slot.kind in ("call", "sum", "last") else None)
+        key = (
+            slot.kind,
+            *(d.id if hasattr(d, "id") else d for d in slot.detail[:1]),
+            layout,
+            slot.detail[1] if slot.kind in ("call", "sum", "last") else None,
+        )
         if key not in cache:
             units, counts = self.slot_units(segment, slot, entries)
             cache[key] = (self.unit_row[layout].view()[units], counts)

@@ -7,6 +7,7 @@ and the gradient is the same picture with the arrows turned round.
 
 Computed once per Program, mode and shapes; pure data, no MXNet call.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
@@ -178,8 +179,20 @@ class _Maker:
         for function in self.program.functions.values():
             entry[function.name] = len(self.blocks)
             _FunctionMaker(self, function).make()
-        recipe = Recipe(self.program, self.types, self.train, self.blocks, entry, self.segments, self.sites, self.home,
-                        self.producer, self.shared_ops, self.same_port, self.rows)
+        recipe = Recipe(
+            self.program,
+            self.types,
+            self.train,
+            self.blocks,
+            entry,
+            self.segments,
+            self.sites,
+            self.home,
+            self.producer,
+            self.shared_ops,
+            self.same_port,
+            self.rows,
+        )
         for segment in self.segments:
             if segment.mode == BATCH:
                 _join_slots(recipe, segment)
@@ -225,7 +238,7 @@ class _FunctionMaker:
         self.siblings: Dict[str, Tuple[str, ...]] = {}  # outputs of one operator
         maker.shared_ops[function.name] = []
 
-    # -- copies: what feeds a port is made by an operator of the block, and feeds that port alone ---------------------
+    # -- copies: what feeds a port is made by an operator of the block, and feeds that port alone --------------------
     def make(self) -> None:
         self.counter = 0
         self.feeds: Dict[str, Port] = {}
@@ -259,8 +272,9 @@ class _FunctionMaker:
                 nodes.append(node)
         end = block.end
         if isinstance(end, Return):
-            end = Return(tuple(self._feed(v, ("out", self.function.name, j), nodes, scope)
-                               for j, v in enumerate(end.values)))
+            end = Return(
+                tuple(self._feed(v, ("out", self.function.name, j), nodes, scope) for j, v in enumerate(end.values))
+            )
         elif isinstance(end, Branch):
             if isinstance(end.test, str) and not scope.get(end.test):
                 end = replace(end, test=self._copy(end.test, nodes, scope))
@@ -270,8 +284,11 @@ class _FunctionMaker:
     def _feed(self, value: str, port: Port, nodes: List[Any], scope: Dict[str, bool]) -> str:
         port = self.maker.same_port.get(port, port)
         others = [v for v in self.siblings.get(value, ()) if v != value]
-        if scope.get(value) and all(self.feeds.get(v) != port for v in others) \
-                and self.feeds.setdefault(value, port) == port:
+        if (
+            scope.get(value)
+            and all(self.feeds.get(v) != port for v in others)
+            and self.feeds.setdefault(value, port) == port
+        ):
             return value
         copy = self._copy(value, nodes, scope)
         self.feeds[copy] = port
@@ -312,7 +329,7 @@ class _FunctionMaker:
                     needed.update(node.inputs)
         return needed
 
-    # -- segments -------------------------------------------------------------------------------------------------------
+    # -- segments --------------------
     def _block(self, block: Block, parent: int, path: str) -> int:
         maker = self.maker
         info = BlockInfo(len(maker.blocks), self.function.name, parent, path, [], [], block.end)
@@ -359,8 +376,12 @@ class _FunctionMaker:
         for v in row_inputs:
             made = self.definition.get(v)
             # What waits for less comes before by itself; among those that wait for the same, phases keep the order.
-            if made is not None and isinstance(made[0], Segment) and made[0].block == info.id \
-                    and self.sources[v] == sources:
+            if (
+                made is not None
+                and isinstance(made[0], Segment)
+                and made[0].block == info.id
+                and self.sources[v] == sources
+            ):
                 same = self.kinds[made[0].id] == kind and mode == BATCH
                 phase = max(phase, self.phase[v] + (0 if same else 1))
         key = (kind, sources, phase) if mode == BATCH else ("alone", op.outputs[0])
@@ -394,8 +415,9 @@ class _FunctionMaker:
         for i in answer.spread:
             out = f"{op.outputs[0]}.spread{i}"
             self.shapes[out], self.dtypes[out] = self._type(inputs[i])
-            before.append(Op("broadcast_like", (inputs[i], like), (out,),
-                             {"lhs_axes": "(0,)", "rhs_axes": "(0,)"}, op.where))
+            before.append(
+                Op("broadcast_like", (inputs[i], like), (out,), {"lhs_axes": "(0,)", "rhs_axes": "(0,)"}, op.where)
+            )
             inputs[i] = out
         table = not self.maker.train or HAS_RULE(op.op)
         return BATCH, table, [*before, replace(op, op=answer.op, attrs=dict(answer.attrs), inputs=tuple(inputs))], ""
@@ -445,7 +467,7 @@ class _FunctionMaker:
 
 
 def _join_slots(recipe: Recipe, segment: Segment) -> None:
-    """``concat(h_left, h_right)`` of rows of one port becomes one gather of twice as many rows, and so does its gradient."""
+    """``concat(h_left, h_right)`` of rows of one port becomes one gather of twice as many rows, in the gradient too."""
     slots = {slot.value: slot for slot in segment.slots}
     for op in list(segment.ops):
         parts = [slots.get(v) for v in op.inputs]
@@ -454,8 +476,11 @@ def _join_slots(recipe: Recipe, segment: Segment) -> None:
         if any(p is None or p.kind not in ("value", "call", "last", "arg") or len(p.shape) != 2 for p in parts):
             continue
         used = [v for other in segment.ops for v in other.inputs]
-        if len({recipe.slot_port(segment, p) for p in parts if p is not None}) != 1 or any(used.count(v) != 1 for v in op.inputs) \
-                or op.outputs[0] in segment.outputs:
+        if (
+            len({recipe.slot_port(segment, p) for p in parts if p is not None}) != 1
+            or any(used.count(v) != 1 for v in op.inputs)
+            or op.outputs[0] in segment.outputs
+        ):
             continue
         first = parts[0]
         assert first is not None

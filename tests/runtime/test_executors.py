@@ -15,7 +15,7 @@ from recursive_gluon.data.forest import Forest
 from recursive_gluon.data.tree import Tree
 from recursive_gluon.errors import ArityError, DepthLimitError, TraceError, VisitError
 from recursive_gluon.runtime import batched, reference
-from recursive_gluon.schedule.frames import Unseen
+from recursive_gluon.schedule.faults import Unseen
 
 TOLERANCE = {"float64": 1e-9, "float32": 1e-5}
 

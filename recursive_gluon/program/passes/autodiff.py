@@ -3,6 +3,7 @@
 The gradient of a segment mirrors it: it takes the gradients of the segment's outputs, gives those of its inputs, and
 leaves for one launch over all rows whatever is a sum over frames (weights, biases, embedding rows).
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -42,8 +43,13 @@ class Gradient:
     types: Dict[str, Tuple[Shape, str]] = field(default_factory=dict)
 
 
-def differentiate(ops: Sequence[Op], rows: Set[str], type_of: Callable[[str], Tuple[Shape, str]],
-                  outputs: Sequence[str], wanted: Set[str]) -> Gradient:
+def differentiate(
+    ops: Sequence[Op],
+    rows: Set[str],
+    type_of: Callable[[str], Tuple[Shape, str]],
+    outputs: Sequence[str],
+    wanted: Set[str],
+) -> Gradient:
     """The gradient of `ops`.
 
     Parameters
@@ -82,7 +88,7 @@ class _Pass:
         self.contributions: Dict[str, List[str]] = {v: [g] for v, g in self.result.ograds.items()}
         self.slices: Dict[str, Dict[int, List[tuple]]] = {}
 
-    # -- Emit -----------------------------------------------------------------------------------------------------------
+    # -- Emit --------------------
     def shape(self, value: str) -> Shape:
         return self._typed(value)[0]
 
@@ -106,8 +112,9 @@ class _Pass:
         for i in batch.spread:
             spread = f"{out}.spread{i}"
             self.types[spread] = self._typed(inputs[i])
-            self.result.row_ops.append(Op("broadcast_like", (inputs[i], like), (spread,),
-                                          {"lhs_axes": "(0,)", "rhs_axes": "(0,)"}))
+            self.result.row_ops.append(
+                Op("broadcast_like", (inputs[i], like), (spread,), {"lhs_axes": "(0,)", "rhs_axes": "(0,)"})
+            )
             inputs[i] = spread
         self.rows.add(out)
         self.result.row_ops.append(Op(batch.op, tuple(inputs), (out,), dict(batch.attrs)))
@@ -125,7 +132,7 @@ class _Pass:
         self.types[out] = _result_type(op, tuple(sorted(attrs.items())), tuple(self._typed(v) for v in values))
         return out
 
-    # -- the pass ----------------------------------------------------------------------------------------------------------
+    # -- the pass --------------------
     def run(self) -> Gradient:
         needed = self._reaches()
         for op in reversed(self.ops):
@@ -135,8 +142,13 @@ class _Pass:
             wanted = tuple(v in needed for v in op.inputs)
             if not any(wanted) or self._slice(op, ograds[0]):
                 continue
-            site = Site(op.op, op.attrs, tuple(self.shape(v) for v in op.inputs), tuple(v in self.rows for v in op.inputs),
-                        tuple(self.shape(v) for v in op.outputs))
+            site = Site(
+                op.op,
+                op.attrs,
+                tuple(self.shape(v) for v in op.inputs),
+                tuple(v in self.rows for v in op.inputs),
+                tuple(self.shape(v) for v in op.outputs),
+            )
             for value, grad in zip(op.inputs, gradient(site, self, op.inputs, op.outputs, ograds, wanted)):
                 if grad is not None:
                     self.contributions.setdefault(value, []).append(grad)
@@ -207,6 +219,7 @@ class _Pass:
 def _result_type(op: str, attrs, inputs) -> Tuple[Shape, str]:
     """Shape and type of an operator's result; for operators of ours and where MXNet cannot tell, a sound guess."""
     import numpy as np
+
     kwargs: Mapping[str, str] = dict(attrs)
     dtype = next((d for _, d in reversed(inputs) if d.startswith("float")), "float32")
     if op == "_rg_embedding_grad":
