@@ -96,8 +96,15 @@ class RecursiveBlock(HybridBlock):
             self._max_depth = max_depth
         super().hybridize(active, **kwargs)
 
+    def _parameters(self) -> list:
+        """All parameters, of children too; collected once, because Gluon looks for forgotten blocks each time."""
+        if self._collected is None:
+            self._collected = list(self.collect_params().values())
+        return self._collected
+
     def _clear_cached_op(self):
         super()._clear_cached_op()
+        self.__dict__["_collected"] = None
         self.__dict__.setdefault("_graphs", {}).clear()
         self.__dict__.setdefault("_sources", {}).clear()
 
@@ -162,7 +169,7 @@ class RecursiveBlock(HybridBlock):
     ) -> Call:
         """A call of this block as the executors take it."""
         program, ctx = source.live.program, forest.context
-        params = {p.name: p.data(ctx) for p in self.collect_params().values() if p.name in program.by_name}
+        params = {p.name: p.data(ctx) for p in self._parameters() if p.name in program.by_name}
         tensors = [a for a in arguments if isinstance(a, mx.nd.NDArray)]
         ints = tuple(int(a) for a, kind in zip(arguments, source.kinds) if kind == "int")
         return Call(
@@ -227,7 +234,7 @@ class RecursiveBlock(HybridBlock):
             return _counting(x, args), (x, *args), False
         if isinstance(x, (list, tuple)) and not len(x):
             raise EmptyForestError(f"{self.name} was called on an empty list; give it at least one tree")
-        context = next((p.list_ctx()[0] for p in self.collect_params().values() if p._data is not None), None)
+        context = next((p.list_ctx()[0] for p in self._parameters() if p._data is not None), None)
         return Forest(x, ctx=context), args, True
 
     # -- parameters --------------------
@@ -240,23 +247,23 @@ class RecursiveBlock(HybridBlock):
                 p.name in self._state_names(),
                 p._grad_stype == "row_sparse",
             )
-            for p in self.collect_params().values()
+            for p in self._parameters()
         ]
 
     def _state_names(self) -> set:
         # Auxiliary states are those without a gradient that batch normalization keeps.
         return {
             p.name
-            for p in self.collect_params().values()
+            for p in self._parameters()
             if p.grad_req == "null" and p.name.endswith(("running_mean", "running_var", "moving_mean", "moving_var"))
         }
 
     def _initialize(self, program: Program, forest: Forest, tensors) -> None:
-        waiting = [p for p in self.collect_params().values() if p._deferred_init]
+        waiting = [p for p in self._parameters() if p._deferred_init]
         if not waiting:
             return
         fields = {name: row_type(forest[name]) for name in forest.fields}
-        known = {p.name: p.shape for p in self.collect_params().values() if p.shape and all(n > 0 for n in p.shape)}
+        known = {p.name: p.shape for p in self._parameters() if p.shape and all(n > 0 for n in p.shape)}
         types = infer(program, fields, [row_type(t) for t in tensors], known)
         for p in waiting:
             if p.name in types.params:
@@ -313,6 +320,7 @@ class RecursiveBlock(HybridBlock):
         ]
 
     _current: Any = None
+    _collected: Optional[list] = None
     #: how many outputs were declared before the body (see SubGraph); None: a base path tells
     _declared_outputs: Optional[int] = None
 
@@ -407,7 +415,7 @@ class Source:
     def on_symbols(self, structure, fields, tensors, names, ints, returns, max_nodes, depth):
         """The InvokeOp, with outputs nested as the body returns them."""
         program = self.live.program
-        params = {p.name: p.var() for p in self.block.collect_params().values()}
+        params = {p.name: p.var() for p in self.block._parameters()}
         options = Options(tuple(names), len(tensors), tuple(ints), returns, self.block._executor, max_nodes, depth)
         out = invoke_symbol(
             program, self.live.text, options, structure, fields, tensors, params, name=self.block.name + "_invoke"

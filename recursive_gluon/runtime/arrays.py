@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Mapping, Sequence
 
 import numpy as np
-from mxnet.base import _LIB, c_str, check_call
+from mxnet.base import _LIB, NDArrayHandle, c_str, check_call, mx_uint
 
 from .._compat import mx
 
@@ -17,7 +17,7 @@ __all__ = ["call", "gather_sum", "host_copy", "put_rows", "rows_of", "upload", "
 def call(op: str, inputs: Sequence, attrs: Mapping[str, str]):
     """One MXNet operator by its name, at once."""
     if op == "_rg_embedding_grad":
-        return embedding_grad(inputs[0], inputs[1], attrs)
+        return embedding_grad(inputs[0], inputs[1], attrs, *inputs[2:])
     if op == "_rg_spread":
         raise ValueError("_rg_spread is done by the executor")
     return mx.nd._internal._imperative_invoke(
@@ -60,12 +60,15 @@ def host_copy(array) -> np.ndarray:
 
 def rows_of(array, start: int, stop: int):
     """A view of some rows."""
-    return array._slice(start, stop)
+    # NDArray._slice asks for the shape first, which costs twice as much as the slice.
+    handle = NDArrayHandle()
+    check_call(_LIB.MXNDArraySlice(array.handle, mx_uint(start), mx_uint(stop), ctypes.byref(handle)))
+    return mx.nd.NDArray(handle)
 
 
 def put_rows(buffer, start: int, rows) -> None:
     """Write `rows` into a buffer from row `start` on."""
-    rows.copyto(buffer._slice(start, start + rows.shape[0]))
+    rows.copyto(rows_of(buffer, start, start + rows.shape[0]))
 
 
 def gather_sum(buffer, index: np.ndarray, counts: np.ndarray, ctx):
@@ -100,26 +103,25 @@ def gather_sum(buffer, index: np.ndarray, counts: np.ndarray, ctx):
         index, counts = np.arange(1, len(at) + 1), half
 
 
-def embedding_grad(indices, ograd, attrs: Mapping[str, str]):
-    """The gradient of an embedding table, dense or row_sparse, by MXNet's own operator."""
+def embedding_grad(indices, ograd, attrs: Mapping[str, str], table=None):
+    """The gradient of an embedding table, dense or row_sparse, by MXNet's own operator.
+
+    `table` is any array of the table's shape; with a row_sparse gradient it is neither read beyond the rows that are
+    looked up nor written.
+    """
     rows, columns = int(attrs["input_dim"]), int(attrs["output_dim"])
     sparse = attrs.get("sparse_grad", "False") in ("True", "1")
-    if sparse:
-        # The kernel needs the table's shape only: an empty row_sparse array has it and holds no table.
-        indices = np.clip(indices.asnumpy().astype(np.int64).ravel(), 0, rows - 1)
-        unique, inverse = np.unique(indices, return_inverse=True)
-        small = call(
-            "_rg_embedding_grad",
-            [upload(inverse, ograd.context, "int32"), ograd],
-            {"input_dim": str(len(unique)), "output_dim": str(columns)},
-        )
-        return mx.nd.sparse.row_sparse_array(
-            (small, upload(unique, ograd.context, "int64")), shape=(rows, columns), ctx=ograd.context, dtype=ograd.dtype
-        )
-    table = mx.nd.zeros((rows, columns), ctx=ograd.context, dtype=ograd.dtype)
-    table.attach_grad()
+    if table is None:
+        table = mx.nd.zeros((rows, columns), ctx=ograd.context, dtype=ograd.dtype)
+    table = table.detach()
+    # attach_grad(stype=...) would make a float32 gradient whatever the table's type is.
+    stype = "row_sparse" if sparse else "default"
+    gradient = mx.nd.zeros(table.shape, ctx=table.context, dtype=table.dtype, stype=stype)
+    mx.autograd.mark_variables([table], [gradient])
+    kwargs = dict(input_dim=rows, output_dim=columns, dtype=np.dtype(ograd.dtype).name, sparse_grad=sparse)
+    indices = indices.clip(0, rows - 1)
     with mx.autograd.record():
-        out = mx.nd.Embedding(indices, table, input_dim=rows, output_dim=columns, dtype=np.dtype(ograd.dtype).name)
+        out = mx.nd.Embedding(indices, table, **kwargs)
     out.backward(ograd.reshape(out.shape))
     return table.grad
 

@@ -10,7 +10,7 @@ from .._compat import mx
 from ..program.rules.site import number
 from ..schedule.plan import Batch
 from ..schedule.recipe import FRAME, SPREAD, Port
-from .arrays import add_grads, call, gather_sum, put_rows, upload
+from .arrays import add_grads, call, gather_sum, put_rows, rows_of, upload
 from .executor import Gradients
 from .readers import PortReaders
 
@@ -27,7 +27,7 @@ class _Pull:
     def pull(self, a: int, b: int):
         """The gradient of rows `a` to `b`."""
         if self.columns:
-            parts = [mx.nd.take(self.buffer, c._slice(a, b), mode="clip") for c in self.columns]
+            parts = [mx.nd.take(self.buffer, rows_of(c, a, b), mode="clip") for c in self.columns]
             return parts[0] if len(parts) == 1 else mx.nd.add_n(*parts)
         start = self.readers.start
         assert start is not None and self.readers.given is not None
@@ -111,7 +111,7 @@ class _Backward:
             gathered.append(len(pull.columns))
             if pull.columns:
                 values[f"{name}.port"] = pull.buffer
-                values.update((f"{name}.index{i}", c._slice(a, b)) for i, c in enumerate(pull.columns))
+                values.update((f"{name}.index{i}", rows_of(c, a, b)) for i, c in enumerate(pull.columns))
             else:
                 values[name] = pull.pull(a, b)
         graph = kernel.backward(tuple(gathered))
@@ -121,9 +121,9 @@ class _Backward:
         for value in gradient.inputs:
             port, base = self.base[segment.id, value]
             width = widths[value]
-            outs.append(self.pulls[port].buffer._slice(base + width * a, base + width * b))
+            outs.append(rows_of(self.pulls[port].buffer, base + width * a, base + width * b))
         for value in gradient.kept_backward:
-            outs.append(self._kept(segment.id, value, gradient)._slice(a, b))
+            outs.append(rows_of(self._kept(segment.id, value, gradient), a, b))
         graph(values, outs)
 
     def _kept(self, s: int, value: str, gradient):
@@ -208,13 +208,22 @@ class _Backward:
             values = dict(self.forward.shared_values[segment.function])
             values.update(self._shared_ops(segment, gradient))
             for v in gradient.kept_forward:
-                values[v] = self.forward.kept[segment.id, v]._slice(0, size)
+                values[v] = rows_of(self.forward.kept[segment.id, v], 0, size)
             for v in gradient.kept_backward:
-                values[v] = self._kept(segment.id, v, gradient)._slice(0, size)
+                values[v] = rows_of(self._kept(segment.id, v, gradient), 0, size)
             for op in gradient.over_ops:
-                values[op.outputs[0]] = call(op.op, [values[v] for v in op.inputs], op.attrs)
+                inputs = [values[v] for v in op.inputs]
+                if op.op == "_rg_embedding_grad":
+                    inputs.append(self._table(segment, op))
+                values[op.outputs[0]] = call(op.op, inputs, op.attrs)
             for v, grad in gradient.shared.items():
                 self._add_shared(segment.function, v, values[grad])
+
+    def _table(self, segment, op):
+        """A parameter of the shape of an embedding table; None where the body computes its table."""
+        shape = int(op.attrs["input_dim"]), int(op.attrs["output_dim"])
+        shared = self.forward.shared_values[segment.function]
+        return next((shared[v] for v in segment.shared if shared[v].shape == shape), None)
 
     def _add_shared(self, function: str, value: str, grad) -> None:
         key = (function, value)
