@@ -69,7 +69,8 @@ def test_padded_outputs_are_depth_first():
     assert states.shape == (6, 40, 4)
     assert count.asnumpy().tolist() == [len(e) for e in expected]
     for got, want in zip(states, expected):
-        np.testing.assert_allclose(got[:len(want)].asnumpy(), mx.nd.concat(*want, dim=0).asnumpy(), rtol=1e-4, atol=1e-5)
+        stacked = mx.nd.concat(*want, dim=0).asnumpy()
+        np.testing.assert_allclose(got[:len(want)].asnumpy(), stacked, rtol=1e-4, atol=1e-5)
         assert not got[len(want):].asnumpy().any()
 
 

@@ -17,7 +17,7 @@ from .records import Record, user_location
 from .symbols import TracedSymbol, current_trace, traced, tracing
 from .trace import PathTooLong, Trace, Unresolved
 
-__all__ = ["Body", "FunctionTrace", "Signature", "Tracer", "MAX_PATHS", "split_arguments", "flatten_outputs",
+__all__ = ["Body", "FunctionTrace", "Signature", "Tracer", "MAX_PATHS", "flatten_outputs",
            "regroup_outputs"]
 
 #: paths of one function; more of them mean that Python decides what tensors should
@@ -246,11 +246,6 @@ def _raised_at(error: Exception) -> str:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     return f"{trace.tb_frame.f_code.co_filename.rsplit('/', 1)[-1]}:{trace.tb_lineno}" if trace is not None else ""
-
-
-def split_arguments(arguments: Tuple[Any, ...]):
-    """A nested tuple/list of arguments as a flat list, and the nesting to restore it."""
-    return flatten_outputs(arguments)
 
 
 def flatten_outputs(value) -> Tuple[list, Any]:
