@@ -310,3 +310,19 @@ def test_errors_inside_a_hybridized_block(capfd):
     net(forests()[0])
     net.hybridize()
     check(net, capfd, "asnumpy")
+
+
+@pytest.mark.parametrize("of, message", [
+    (lambda F, x: F.square(x), r"test_errors.py:\d+: the truth of a tensor of shape \(1, 2\) is ambiguous"),
+    (lambda F, x: x, r"field 'x' decides, and its rows have the shape \(2,\)"),
+])
+def test_the_truth_of_several_elements_is_ambiguous(of, message):
+    class Ambiguous(rg.RecursiveBlock):
+        def hybrid_forward(self, F, node):
+            return node["x"] if of(F, node["x"]) > 0 else -node["x"]
+
+    net = Ambiguous()
+    net.hybridize()
+    forest = rg.Forest([rg.Tree(x=np.ones(2, np.float32))])
+    with pytest.raises(TraceError, match=message):
+        net(forest).asnumpy()

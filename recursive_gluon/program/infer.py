@@ -9,7 +9,7 @@ import numpy as np
 
 from .._compat import mx
 from ..errors import PathMismatchError, TraceError
-from .ir import Field, ForEach, Function, Integer, Invoke, Op, Program, Random, Return
+from .ir import Branch, Field, ForEach, Function, Integer, Invoke, Op, Program, Random, Return
 from .symbol import to_symbol
 
 __all__ = ["Types", "infer"]
@@ -94,8 +94,21 @@ class _Inference:
                 self._function(function)
             if self._size() == before:
                 break
+        self._check_decisions()
         outputs = {name: tuple(o if o is not None else ((), "") for o in outs) for name, outs in self.outputs.items()}
         return Types(self.shapes, self.dtypes, self.params, outputs)
+
+    def _check_decisions(self) -> None:
+        """A tensor that decides has one element, as NDArray asks for it too."""
+        for function in self.program.functions.values():
+            for block in function.blocks():
+                if isinstance(block.end, Branch) and isinstance(block.end.test, str):
+                    shape = self._shape(function.name, block.end.test)
+                    if shape and int(np.prod(shape)) > 1:
+                        raise TraceError(
+                            f"{block.end.where}: the truth of a tensor of shape {tuple(shape)} is ambiguous; "
+                            f"reduce it to one element first, for example with .sum() or .max()"
+                        )
 
     def _size(self):
         return (

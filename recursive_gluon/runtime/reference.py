@@ -14,7 +14,7 @@ from ..errors import ArityError, DepthLimitError, VisitError
 from ..program.expr import Expr, evaluate
 from ..program.ir import Block, Branch, Field, ForEach, Function, Integer, Invoke, Op, Raise, Random, Return
 from ..program.rules.site import flag, number
-from ..schedule.faults import Unseen, call_path, call_step, endless, raised
+from ..schedule.faults import Unseen, call_path, call_step, deciding, endless, raised
 from ..schedule.keys import frame_keys, mix
 from .arrays import call as call_operator
 from .arrays import upload
@@ -134,8 +134,7 @@ class _Run(Result):
 
     def host_field(self, name: str) -> np.ndarray:
         if name not in self._host:
-            values = self.call.fields[name].asnumpy()
-            self._host[name] = values.reshape(len(values), -1)[:, 0]
+            self._host[name] = deciding(name, self.call.fields[name].asnumpy())
         return self._host[name]
 
     def _leaf(self, array):

@@ -3,11 +3,13 @@ from __future__ import annotations
 
 from typing import Any, List
 
+import numpy as np
+
 from .. import errors
 from ..errors import RecursiveGluonError, TraceError, UnseenPath
 from ..program.ir import ForEach, Raise
 
-__all__ = ["Unseen", "call_path", "call_step", "endless", "raised"]
+__all__ = ["Unseen", "call_path", "call_step", "deciding", "endless", "raised"]
 
 
 class Unseen(RecursiveGluonError):
@@ -53,3 +55,13 @@ def call_step(node) -> str:
     for plain, short in ((".child(0)", ".left"), (".child(1)", ".right")):
         text = text.replace(plain, short)
     return text[len("node") :] if text.startswith("node") else ""
+
+
+def deciding(name: str, values: np.ndarray) -> np.ndarray:
+    """The values of a field that decides: one number a node, as NDArray asks for it too."""
+    if values.size != len(values):
+        raise TraceError(
+            f"field {name!r} decides, and its rows have the shape {values.shape[1:]}: the truth of several elements is "
+            f"ambiguous; decide on a field of single numbers, or reduce the row to one element first"
+        )
+    return values.reshape(-1)

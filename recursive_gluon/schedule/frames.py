@@ -16,7 +16,7 @@ from ..errors import ArityError, DepthLimitError, RecursiveGluonError
 from ..program.expr import Expr, evaluate
 from ..program.ir import Branch, ForEach, Invoke, Raise, Return
 from ..structure import Structure
-from .faults import Unseen, call_path, call_step, raised
+from .faults import Unseen, call_path, call_step, deciding, raised
 from .grow import Grow
 from .keys import frame_keys, mix
 from .recipe import BlockInfo, CallSite, Recipe, Segment
@@ -182,8 +182,7 @@ class Frames:
 
     def host_field(self, name: str) -> np.ndarray:
         if name not in self._fields:
-            values = self._host_field(name)
-            self._fields[name] = values.reshape(len(values), -1)[:, 0] if values.ndim > 1 else values
+            self._fields[name] = deciding(name, self._host_field(name))
         return self._fields[name]
 
     # -- growing --------------------
