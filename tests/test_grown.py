@@ -59,12 +59,13 @@ def test_grown_as_eagerly():
         np.testing.assert_allclose(graph, eager, rtol=1e-4, atol=1e-5)
 
 
-def test_padded_outputs_are_depth_first():
+@pytest.mark.parametrize('executor', ['mxnet', 'reference'])
+def test_padded_outputs_are_depth_first(executor):
     grow, step, gate = grower()
     forest, h = start()
     expected = [depth_first(step, gate, h[i:i + 1]) for i in range(6)]
     assert max(map(len, expected)) > 1
-    grow.hybridize()
+    grow.hybridize(executor=executor)
     (states, _), count = grow(forest, h, 0, max_nodes=40)
     assert states.shape == (6, 40, 4)
     assert count.asnumpy().tolist() == [len(e) for e in expected]
@@ -74,14 +75,15 @@ def test_padded_outputs_are_depth_first():
         assert not got[len(want):].asnumpy().any()
 
 
-def test_gradients_of_padded_outputs():
+@pytest.mark.parametrize('executor', ['mxnet', 'reference'])
+def test_gradients_of_padded_outputs(executor):
     grow, step, gate = grower()
     forest, h = start()
     with autograd.record():
         loss = mx.nd.concat(*[s for i in range(6) for s in depth_first(step, gate, h[i:i + 1])], dim=0).square().sum()
     loss.backward()
     expected = h.grad.asnumpy()
-    grow.hybridize()
+    grow.hybridize(executor=executor)
     with autograd.record():
         (states, _), _ = grow(forest, h, 0, max_nodes=40)
         loss = states.square().sum()
@@ -89,10 +91,11 @@ def test_gradients_of_padded_outputs():
     np.testing.assert_allclose(h.grad.asnumpy(), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_more_nodes_than_declared():
+@pytest.mark.parametrize('executor', ['mxnet', 'reference'])
+def test_more_nodes_than_declared(executor):
     grow, _, _ = grower()
     forest, h = start()
-    grow.hybridize()
+    grow.hybridize(executor=executor)
     with pytest.raises(MaxNodesError, match=r'grew to \d+ nodes, declared were max_nodes=2'):
         grow(forest, h, 0, max_nodes=2)[1].wait_to_read()
 

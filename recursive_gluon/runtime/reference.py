@@ -14,7 +14,7 @@ from ..errors import ArityError, DepthLimitError, VisitError
 from ..program.expr import Expr, evaluate
 from ..program.ir import Block, Branch, Field, ForEach, Function, Integer, Invoke, Op, Raise, Random, Return
 from ..program.rules.site import flag, number
-from ..schedule.faults import Unseen, call_path, call_step, deciding, endless, raised
+from ..schedule.faults import Unseen, call_path, call_step, check_count, deciding, endless, raised
 from ..schedule.keys import frame_keys, mix
 from .arrays import call as call_operator
 from .arrays import upload
@@ -27,8 +27,6 @@ __all__ = ["run"]
 
 def run(call: Call) -> Result:
     """Run a call, one frame after another."""
-    if call.max_nodes:
-        raise NotImplementedError("the reference executor returns values of the forest's nodes, not of grown ones")
     return _Run(call).forward()
 
 
@@ -165,9 +163,11 @@ class _Run(Result):
                 roots.append(self._call(self.program.root, int(s.roots[i]), tuple(call.ints),
                                         [arg[i] for arg in self.args], i, None, None, -1, None))
                 self._finish(roots[-1])
-            returned = self._nodes() if call.returns == NODES else roots
+            returned = self._grown() if call.max_nodes else self._nodes() if call.returns == NODES else roots
             self.heads = self._join(returned)
         self.outputs = [head.detach() for head in self.heads]
+        if call.max_nodes:
+            self.outputs = [out.reshape((n, call.max_nodes, *out.shape[1:])) for out in self.outputs]
         self.statistics = {"frames": len(self.frames)}
         return self
 
@@ -335,13 +335,27 @@ class _Run(Result):
                                  f"{len(frames)} times{where}; ask for the roots alone, or visit it once")
         return [frames[0] for frames in visits]
 
-    def _join(self, frames: List[_Frame]) -> List[Any]:
+    def _grown(self) -> List[Optional[_Frame]]:
+        """For every tree its frames of the root function as they were made, depth first, and None up to max_nodes."""
+        most = self.call.max_nodes
+        grown: List[List[Optional[_Frame]]] = [[] for _ in range(self.structure.num_trees)]
+        for frame in self.frames:
+            if frame.function.name == self.program.root:
+                grown[frame.tree].append(frame)
+        counts = [len(frames) for frames in grown]
+        check_count(counts, most)
+        self.count = mx.nd.array(counts, ctx=self.ctx, dtype="int32")
+        return [frame for frames in grown for frame in frames + [None] * (most - len(frames))]
+
+    def _join(self, frames: Sequence[Optional[_Frame]]) -> List[Any]:
+        """The outputs of frames, a row each; zeros where there is no frame."""
         heads = []
         # Autograd refuses heads that depend on no leaf: let all of them hang on one.
         self.anchors = {}
         for j in range(self.program.functions[self.program.root].num_outputs):
-            rows = [frame.outputs[j] for frame in frames]  # type: ignore[index]  # all have returned
-            shape = self.types.outputs[self.program.root][j][0]
+            shape, dtype = self.types.outputs[self.program.root][j]
+            nothing = mx.nd.zeros(shape, ctx=self.ctx, dtype=dtype)
+            rows = [nothing if frame is None else frame.outputs[j] for frame in frames]  # type: ignore[index]
             head = mx.nd.concat(*rows, dim=0) if shape[:1] == (1,) else mx.nd.stack(*rows, axis=0)
             if self.call.keep and _is_float(head):
                 self.anchors[j] = self._leaf(mx.nd.zeros((1,) * len(head.shape), ctx=self.ctx, dtype=head.dtype))

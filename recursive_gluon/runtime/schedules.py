@@ -14,9 +14,9 @@ from typing import Any, Iterator, List, Optional, Tuple
 
 import numpy as np
 
-from ..errors import MaxNodesError
 from ..program.expr import Expr
 from ..program.ir import Branch, ForEach, Invoke
+from ..schedule.faults import check_count
 from ..schedule.order import depth_first
 from ..schedule.plan import Plan
 from .arrays import host_copy
@@ -81,11 +81,7 @@ class Schedule:
         trees, most = self.plan.frames.structure.num_trees, self.max_nodes
         tree, place = depth_first(self.plan.frames, self.plan.recipe.program.root)
         self.count = np.bincount(tree, minlength=trees)
-        if len(self.count) and self.count.max() > most:
-            raise MaxNodesError(
-                f"tree {int(np.argmax(self.count))} grew to {int(self.count.max())} nodes, declared were "
-                f"max_nodes={most}; declare more, or stop the growth at a depth"
-            )
+        check_count(self.count.tolist(), most)
         result = []
         for mine in rows:
             table = np.zeros(trees * most, np.int64)

@@ -1,15 +1,15 @@
 """What goes wrong while frames are found: the errors, and the call path that they name."""
 from __future__ import annotations
 
-from typing import Any, List
+from typing import Any, List, Sequence
 
 import numpy as np
 
 from .. import errors
-from ..errors import RecursiveGluonError, TraceError, UnseenPath
+from ..errors import MaxNodesError, RecursiveGluonError, TraceError, UnseenPath
 from ..program.ir import ForEach, Raise
 
-__all__ = ["Unseen", "call_path", "call_step", "deciding", "endless", "raised"]
+__all__ = ["Unseen", "call_path", "call_step", "check_count", "deciding", "endless", "raised"]
 
 
 class Unseen(RecursiveGluonError):
@@ -55,6 +55,16 @@ def call_step(node) -> str:
     for plain, short in ((".child(0)", ".left"), (".child(1)", ".right")):
         text = text.replace(plain, short)
     return text[len("node") :] if text.startswith("node") else ""
+
+
+def check_count(counts: Sequence[int], most: int) -> None:
+    """Refuse trees that grew larger than was declared."""
+    largest = max(range(len(counts)), key=lambda tree: counts[tree])
+    if counts[largest] > most:
+        raise MaxNodesError(
+            f"tree {largest} grew to {int(counts[largest])} nodes, declared were max_nodes={most}; declare more, or "
+            f"stop the growth at a depth"
+        )
 
 
 def deciding(name: str, values: np.ndarray) -> np.ndarray:
