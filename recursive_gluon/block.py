@@ -145,7 +145,7 @@ class RecursiveBlock(HybridBlock):
                 forest.fields,
                 source.inputs,
             )
-            return self._cached_call(key, source, forest, tensors, has_node)
+            return self._cached_call(key, forest, tensors)
 
     def export(self, path: str, epoch: int = 0, remove_amp_cast: bool = True):
         """Write ``path-symbol.json`` and ``path-0000.params``; see ``HybridBlock.export``.
@@ -296,7 +296,7 @@ class RecursiveBlock(HybridBlock):
         # Rounded up to a power of two: the limit is an attribute of the graph and should not change with every batch.
         return max(self._max_depth, 1 << (2 * num_nodes).bit_length())
 
-    def _cached_call(self, key, source: "Source", forest: Forest, tensors, has_node: bool):
+    def _cached_call(self, key, forest: Forest, tensors):
         if key not in self._graphs:
             self._graphs[key] = ((), None, [], None, None)
         self._current = key

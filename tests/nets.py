@@ -31,6 +31,34 @@ class TreeNet(rg.RecursiveBlock):
         return h, c, self.head(h)
 
 
+class Even(rg.RecursiveBlock):
+    """One half of a mutual recursion; the other is a block of its own. Each knows the other."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        with self.name_scope():
+            self.odd = Odd(lambda: self, prefix="odd_")  # a function: were each a child of the other, it would not end
+            self.dense = nn.Dense(3, in_units=3)
+
+    def hybrid_forward(self, F, node):
+        if node.is_leaf:
+            return F.concat(node["x"], node["x"][:, :1], dim=1)
+        return F.tanh(self.dense(self.odd(node.left) * self.odd(node.right)))
+
+
+class Odd(rg.RecursiveBlock):
+    def __init__(self, even, **kwargs):
+        super().__init__(**kwargs)
+        with self.name_scope():
+            self.dense = nn.Dense(3)
+        self.even = even
+
+    def hybrid_forward(self, F, node):
+        if node.is_leaf:
+            return self.dense(node["x"])
+        return F.sigmoid(self.even()(node.left) - self.even()(node.right))
+
+
 def random_tree(random, leaves, words=12, **fields):
     """A binary tree of random shape with the fields ``word`` (-1 inside) and ``x`` (two floats)."""
     x = random.normal(size=2)

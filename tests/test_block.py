@@ -1,7 +1,7 @@
 """RecursiveBlock: what the eager twin computes, the hybridized block computes."""
 import numpy as np
 import pytest
-from nets import TreeNet, assert_close, flat, forest_of, numbers, random_tree, ready, step, twins
+from nets import Even, TreeNet, assert_close, flat, forest_of, numbers, random_tree, ready, step, twins
 
 import recursive_gluon as rg
 from recursive_gluon._compat import mx
@@ -223,36 +223,8 @@ def test_one_graph_serves_other_integers_and_shapes():
 
 
 # -- several blocks ---------------------------------------------------------------------------------
-class Odd(rg.RecursiveBlock):
-    def __init__(self, even, **kwargs):
-        super().__init__(**kwargs)
-        with self.name_scope():
-            self.dense = nn.Dense(3)
-        self.even = even
-
-    def hybrid_forward(self, F, node):
-        if node.is_leaf:
-            return self.dense(node["x"])
-        return F.sigmoid(self.even()(node.left) - self.even()(node.right))
-
-
-class Pair(rg.RecursiveBlock):
-    """Two blocks that call one another: each knows the other."""
-
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        with self.name_scope():
-            self.odd = Odd(lambda: self, prefix="odd_")  # a function: were each a child of the other, it would not end
-            self.dense = nn.Dense(3, in_units=3)
-
-    def hybrid_forward(self, F, node):
-        if node.is_leaf:
-            return F.concat(node["x"], node["x"][:, :1], dim=1)
-        return F.tanh(self.dense(self.odd(node.left) * self.odd(node.right)))
-
-
 def test_mutual_recursion():
-    net = ready(Pair())
+    net = ready(Even())
     twins(net, forest_of())
     with pytest.raises(VisitError, match="visited 0 times"):
         net(forest_of(), nodes=True)[0].wait_to_read()

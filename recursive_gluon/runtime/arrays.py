@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import ctypes
 from functools import lru_cache
-from typing import Mapping, Sequence
+from typing import Any, Dict, Iterable, Mapping, Sequence
 
 import numpy as np
 from mxnet.base import _LIB, NDArrayHandle, c_str, check_call, mx_uint
 
 from .._compat import mx
+from ..program.ir import Op
 
-__all__ = ["call", "gather_sum", "host_copy", "put_rows", "rows_of", "upload", "embedding_grad", "add_grads", "assign"]
+__all__ = [
+    "call", "gather_sum", "host_copy", "put_rows", "rows_of", "run_ops",
+    "upload", "embedding_grad", "add_grads", "assign",
+]
 
 
 def call(op: str, inputs: Sequence, attrs: Mapping[str, str]):
@@ -23,6 +27,13 @@ def call(op: str, inputs: Sequence, attrs: Mapping[str, str]):
     return mx.nd._internal._imperative_invoke(
         _handle(op), inputs, list(attrs), list(attrs.values()), None, False, False
     )
+
+
+def run_ops(ops: Iterable[Op], values: Dict[str, Any]) -> None:
+    """Operators one after another at once; `values` gets their results by name."""
+    for op in ops:
+        out = call(op.op, [values[v] for v in op.inputs], op.attrs)
+        values.update(zip(op.outputs, [out] if isinstance(out, mx.nd.NDArray) else out))
 
 
 @lru_cache(maxsize=None)

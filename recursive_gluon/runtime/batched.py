@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Dict, List, Tuple
 
 import numpy as np
@@ -10,8 +11,7 @@ from .._compat import mx
 from ..program.ir import Field, Integer, Random
 from ..schedule.plan import Batch
 from ..schedule.recipe import FRAME, SPREAD, Port
-from .arrays import call as call_operator
-from .arrays import gather_sum, put_rows, upload
+from .arrays import gather_sum, put_rows, run_ops, upload
 from .arrays import rows_of as _slice
 from .draws import draw
 from .executor import Call, Result
@@ -72,12 +72,8 @@ class BatchedRun(Result):
         result = {}
         for function, ops in self.recipe.shared_ops.items():
             mine = dict(values)
-            for op in ops:
-                attrs = {k: v for k, v in op.attrs.items() if k != "ctx"}
-                if not op.inputs:
-                    attrs["ctx"] = str(self.ctx)
-                out = call_operator(op.op, [mine[v] for v in op.inputs], attrs)
-                mine.update(zip(op.outputs, [out] if isinstance(out, mx.nd.NDArray) else out))
+            here = (op if op.inputs else replace(op, attrs={**op.attrs, "ctx": str(self.ctx)}) for op in ops)
+            run_ops(here, mine)
             result[function] = mine
         return result
 
@@ -100,7 +96,7 @@ class BatchedRun(Result):
         for segment, kernel in zip(self.recipe.segments, self.kernels):
             if kernel.gradient is not None and plan.seg_size[segment.id]:
                 for v in kernel.gradient.kept_forward:
-                    shape, dtype = self.code.type_of(segment.function, v)
+                    shape, dtype = self.recipe.type_of(segment.function, v)
                     self.kept[segment.id, v] = self.code.pool.larger(
                         self.kept.get((segment.id, v)),
                         plan.seg_size[segment.id],
@@ -113,6 +109,7 @@ class BatchedRun(Result):
     def _upload(self, batches: List[Batch]) -> None:
         """All row numbers of a round in one array on the device; draws and integers as arrays of rows."""
         self.index_at: Dict[Tuple[int, str], Tuple[int, int]] = {}
+        self.ends: Dict[Tuple[int, str], np.ndarray] = {}
         first: Dict[int, int] = {}
         for batch in batches:
             first.setdefault(batch.segment.id, batch.start)
@@ -123,7 +120,9 @@ class BatchedRun(Result):
                 if slot.kind in ("random", "integer"):
                     values = self._made_rows(segment, slot, rows.index.view()[start:])
                     self.rows.setdefault((s, slot.value), []).append((upload(values, self.ctx), start))
-                elif slot.kind != "sum" and (s, group) not in self.index_at:
+                elif rows.counts is not None:
+                    self.ends[s, slot.value] = np.concatenate([[0], np.cumsum(rows.counts.view())])
+                elif (s, group) not in self.index_at:
                     self.index_at[s, group] = (size, start)
                     chunk = rows.index.view()[start * len(slot.parts) :]
                     chunks.append(chunk)
@@ -142,7 +141,7 @@ class BatchedRun(Result):
         segment = batch.segment
         kernel = self.kernels[segment.id]
         if segment.mode == FRAME:
-            self._forward_frames(batch, kernel)
+            self._forward_frames(batch)
             return
         outs = [self._out_rows(batch, v) for v in segment.outputs]
         if segment.mode == SPREAD:
@@ -161,7 +160,7 @@ class BatchedRun(Result):
             if kernel.gradient is not None:
                 for v in kernel.gradient.kept_forward:
                     if v in segment.outputs:
-                        made[v].copyto(_slice(self.kept[segment.id, v], batch.start, batch.stop))
+                        put_rows(self.kept[segment.id, v], batch.start, made[v])
                 self.saved.append({v: made[v] for v in kernel.gradient.saved})
             else:
                 self.saved.append({})
@@ -197,11 +196,8 @@ class BatchedRun(Result):
 
     def _summed(self, slot, segment, rows, a: int, b: int):
         counts = rows.counts.view()
-        ends = self._ends(rows)
+        ends = self.ends[segment.id, slot.value]
         return gather_sum(self._source(segment, slot), rows.index.view()[ends[a] : ends[b]], counts[a:b], self.ctx)
-
-    def _ends(self, rows) -> np.ndarray:
-        return np.concatenate([[0], np.cumsum(rows.counts.view())])
 
     def _source(self, segment, slot):
         if slot.kind == "field":
@@ -218,7 +214,7 @@ class BatchedRun(Result):
         return _slice(self.ports[port], start, start + batch.stop - batch.start)
 
     # -- frame by frame --------------------
-    def frame_inputs(self, batch: Batch, kernel: SegmentKernel, i: int) -> Dict[str, Any]:
+    def _frame_inputs(self, batch: Batch, i: int) -> Dict[str, Any]:
         """Inputs of row `i` of a segment that is not batched, in per-frame shapes."""
         segment, shared = batch.segment, self.shared_values[batch.segment.function]
         values = {v: shared[v] for v in segment.shared}
@@ -233,20 +229,20 @@ class BatchedRun(Result):
             values[slot.value] = row if slot.shape[:1] == (1,) else row.reshape(slot.shape)
         return values
 
-    def _forward_frames(self, batch: Batch, kernel: SegmentKernel) -> None:
+    def _forward_frames(self, batch: Batch) -> None:
         inputs = []
         for i in range(batch.start, batch.stop):
-            values = self.frame_inputs(batch, kernel, i)
+            values = self._frame_inputs(batch, i)
+            mine = {**values, **self._states(batch.segment, values)}
             with mx.autograd.pause(train_mode=self.call.train):
-                results = run_ops(batch.segment, values, self._states(batch.segment, values, fresh=True))
-            for v, result in zip(batch.segment.outputs, results):
+                run_ops(batch.segment.ops, mine)
+            for v in batch.segment.outputs:
                 out = self._out_rows(batch, v)
-                k = i - batch.start
-                result.reshape((1, *out.shape[1:])).copyto(_slice(out, k, k + 1))
+                put_rows(out, i - batch.start, mine[v].reshape((1, *out.shape[1:])))
             inputs.append(values)
         self.saved.append({"frames": inputs} if self.call.keep else {})
 
-    def _states(self, segment, values, fresh: bool) -> Dict[str, Any]:
+    def _states(self, segment, values) -> Dict[str, Any]:
         """Copies of auxiliary states, so that a frame does not see what another one changed."""
         names = [v for v in segment.shared if v.startswith("@") and self.recipe.program.by_name[v[1:]].state]
         return {v: values[v].copy() for v in names}
@@ -271,15 +267,6 @@ class BatchedRun(Result):
         from .batched_backward import backward
 
         return backward(self, ograds)
-
-
-def run_ops(segment, values: Dict[str, Any], states: Dict[str, Any]) -> List[Any]:
-    """A segment's operators one by one, under whatever mode of autograd is set."""
-    mine = {**values, **states}
-    for op in segment.ops:
-        out = call_operator(op.op, [mine[v] for v in op.inputs], op.attrs)
-        mine.update(zip(op.outputs, [out] if isinstance(out, mx.nd.NDArray) else out))
-    return [mine[v] for v in segment.outputs]
 
 
 def _empty():

@@ -10,7 +10,7 @@ from .._compat import mx
 from ..program.rules.site import number
 from ..schedule.plan import Batch
 from ..schedule.recipe import FRAME, SPREAD, Port
-from .arrays import add_grads, call, gather_sum, put_rows, rows_of, upload
+from .arrays import add_grads, call, gather_sum, put_rows, rows_of, run_ops, upload
 from .executor import Gradients
 from .readers import PortReaders
 
@@ -45,6 +45,7 @@ class _Backward:
         self.pool = run.code.pool
         self.shared_grads: Dict[Tuple[str, str], Any] = {}
         self.kept: Dict[Tuple[int, str], Any] = {}
+        self.shared_made: Dict[int, Dict[str, Any]] = {}
         self.states: Dict[str, List[Tuple[Tuple[int, int, int], Any, float]]] = {}
 
     def run(self, ograds: Sequence[Any]) -> Gradients:
@@ -117,10 +118,9 @@ class _Backward:
         graph = kernel.backward(tuple(gathered))
         a, b = batch.start, batch.stop
         outs = []
-        widths = {slot.value: len(slot.parts) for slot in segment.slots}
         for value in gradient.inputs:
             port, base = self.base[segment.id, value]
-            width = widths[value]
+            width = kernel.widths[value]
             outs.append(rows_of(self.pulls[port].buffer, base + width * a, base + width * b))
         for value in gradient.kept_backward:
             outs.append(rows_of(self._kept(segment.id, value, gradient), a, b))
@@ -134,20 +134,17 @@ class _Backward:
 
     def _shared_ops(self, segment, gradient) -> Dict[str, Any]:
         """What the gradient computes from parameters alone (a transposed weight), once per call."""
-        cache = self.__dict__.setdefault("_shared_cache", {})
-        if segment.id not in cache:
-            shared = dict(self.forward.shared_values[segment.function])
-            made = {}
-            for op in gradient.shared_ops:
-                made[op.outputs[0]] = shared[op.outputs[0]] = call(op.op, [shared[v] for v in op.inputs], op.attrs)
-            cache[segment.id] = made
-        return cache[segment.id]
+        if segment.id not in self.shared_made:
+            values = dict(self.forward.shared_values[segment.function])
+            run_ops(gradient.shared_ops, values)
+            self.shared_made[segment.id] = {v: values[v] for op in gradient.shared_ops for v in op.outputs}
+        return self.shared_made[segment.id]
 
     # -- without a rule --------------------
     def _by_autograd(self, batch: Batch, kernel, saved: Dict[str, Any]) -> None:
         """MXNet's own autograd, frame by frame; for what runs row-wise but has no rule, over the batch."""
         segment = batch.segment
-        ograds = [self._pull_of(batch, v)[0].pull(*self._pull_of(batch, v)[1:]) for v in segment.outputs]
+        ograds = [pull.pull(a, b) for pull, a, b in (self._pull_of(batch, v) for v in segment.outputs)]
         if segment.mode == FRAME:
             for k, values in enumerate(saved["frames"]):
                 rows = [g[k : k + 1] for g in ograds]
@@ -177,9 +174,7 @@ class _Backward:
         for v in states:
             mine[v] = mx.nd.zeros_like(values[v])
         with mx.autograd.record(train_mode=self.forward.call.train):
-            for op in ops:
-                out = call(op.op, [mine[v] for v in op.inputs], op.attrs)
-                mine.update(zip(op.outputs, [out] if isinstance(out, mx.nd.NDArray) else out))
+            run_ops(ops, mine)
         outs = [mine[v] for v in segment.outputs]
         mx.autograd.backward(outs, [g.reshape(o.shape) for g, o in zip(ograds, outs)])
         for slot in slots:
@@ -262,10 +257,7 @@ class _Backward:
             values[v] = values[v].detach()
             values[v].attach_grad()
         with mx.autograd.record():
-            for op in ops:
-                if op.inputs:
-                    out = call(op.op, [values[v] for v in op.inputs], op.attrs)
-                    values.update(zip(op.outputs, [out] if isinstance(out, mx.nd.NDArray) else out))
+            run_ops((op for op in ops if op.inputs), values)
         reached = [key for key in heads if any(key[1] in op.outputs and op.inputs for op in ops)]
         if not leaves or not reached:
             return

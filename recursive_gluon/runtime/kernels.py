@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Dict, List, Optional, Sequence, Tuple
 
 from .._compat import mx
@@ -16,7 +17,7 @@ _GATHERED = ("value", "call", "last", "arg", "field", "joined")
 
 
 class Graph:
-    """Operators as a CachedOp with named inputs; operators that CachedOp refuses run one by one."""
+    """Operators as a CachedOp with named inputs."""
 
     def __init__(self, ops: Sequence[Op], outputs: Sequence[str]):
         # An output that is also an input confuses CachedOp: make every output an operator's result.
@@ -49,6 +50,8 @@ class SegmentKernel:
 
     def __init__(self, recipe: Recipe, segment: Segment, groups: List[str]):
         self.segment, self.groups = segment, groups
+        #: how many rows of a port stand side by side in each slot
+        self.widths = {slot.value: len(slot.parts) for slot in segment.slots}
         self.gradient: Optional[Gradient] = None
         self.reason = segment.reason
         if recipe.train:
@@ -66,8 +69,6 @@ class SegmentKernel:
                 for op in _gather(slot, group)
             ]
             self.forward = Graph([*ops, *segment.batch_ops], [*segment.outputs, *self.extras])
-        elif segment.mode == FRAME:
-            self.forward = Graph(segment.ops, segment.outputs)
         self._backward: Dict[Tuple[int, ...], Graph] = {}
 
     def _differentiate(self, recipe: Recipe, segment: Segment) -> None:
@@ -76,12 +77,7 @@ class SegmentKernel:
         if segment.mode == FRAME or not segment.table:
             self.reason = self.reason or "no gradient rule for " + ", ".join(sorted({op.op for op in segment.ops}))
             return
-        types = recipe.types
-
-        def type_of(value: str):
-            if value.startswith("@"):
-                return types.params[value[1:]], recipe.program.by_name[value[1:]].dtype
-            return types.shapes[segment.function][value], types.dtypes[segment.function][value]
+        type_of = partial(recipe.type_of, segment.function)
 
         wanted = {s.value for s in segment.slots if s.dtype.startswith("float") and s.kind not in ("integer", "random")}
         wanted |= set(segment.shared)
@@ -106,11 +102,10 @@ class SegmentKernel:
                 ]
                 if count > 1:
                     ops.append(Op("add_n", parts, (name,), {"num_args": str(count)}))
-            widths = {slot.value: len(slot.parts) for slot in self.segment.slots}
             given, apart = [], []
             for value, name in g.inputs.items():
-                if widths[value] > 1:  # rows side by side go back to rows of the port
-                    shape = str((-1, g.types[name][0][1] // widths[value]))
+                if self.widths[value] > 1:  # rows side by side go back to rows of the port
+                    shape = str((-1, g.types[name][0][1] // self.widths[value]))
                     apart.append(Op("Reshape", (name,), (f"{name}.rows",), {"shape": shape}))
                     name = f"{name}.rows"
                 given.append(name)

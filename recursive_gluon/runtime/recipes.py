@@ -3,13 +3,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from functools import cached_property
 from threading import RLock
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, Iterator, List, Tuple
 
 import numpy as np
 
+from ..program.expr import Expr
 from ..program.infer import Types, infer
-from ..program.ir import Program
+from ..program.ir import Branch, Program
 from ..program.passes.prune import prune
 from ..program.passes.specialize import specialize
 from ..program.passes.substitute import substitute
@@ -34,10 +36,20 @@ class Compiled:
     kernels: List[SegmentKernel]
     pool: Pool = field(default_factory=Pool)
 
-    def type_of(self, function: str, value: str) -> Tuple[Tuple[int, ...], str]:
-        if value.startswith("@"):
-            return self.recipe.types.params[value[1:]], self.recipe.program.by_name[value[1:]].dtype
-        return self.recipe.types.shapes[function][value], self.recipe.types.dtypes[function][value]
+    @cached_property
+    def by_structure(self) -> bool:
+        """Whether no decision, reference or integer of the Program looks at a tensor or at a field's value."""
+        return all(isinstance(e, Expr) and not any(x.op == "field" for x in e.walk()) for e in self._looks_at())
+
+    def _looks_at(self) -> Iterator[Any]:
+        for info in self.recipe.blocks:
+            if isinstance(info.end, Branch):
+                yield info.end.test
+            for site in info.sites:
+                yield site.node.node
+                yield from site.node.ints
+        for segment in self.recipe.segments:
+            yield from (slot.detail[0].value for slot in segment.slots if slot.kind == "integer")
 
 
 def row_type(array) -> Tuple[Tuple[int, ...], str]:

@@ -14,8 +14,6 @@ from typing import Any, Iterator, List, Optional, Tuple
 
 import numpy as np
 
-from ..program.expr import Expr
-from ..program.ir import Branch, ForEach, Invoke
 from ..schedule.faults import check_count
 from ..schedule.order import depth_first
 from ..schedule.plan import Plan
@@ -104,7 +102,7 @@ def prepare(call: Call) -> None:
     code = compiled(call)
     key = _key(call, code)
     with _lock:
-        if key in _ready or not _by_structure(code):
+        if key in _ready or not code.by_structure:
             return
     schedule = Schedule.begin(call, code)
     for _ in schedule.rounds():
@@ -119,23 +117,3 @@ def prepared(call: Call) -> Optional[Schedule]:
     """The schedule that was made ahead for this call."""
     with _lock:
         return _ready.get(_key(call, compiled(call))) if call.packed else None
-
-
-def _by_structure(code: Compiled) -> bool:
-    """Whether no decision, reference or integer of the Program looks at a tensor or at a field's value."""
-    return code.recipe.__dict__.setdefault(
-        "by_structure",
-        all(isinstance(e, Expr) and not any(x.op == "field" for x in e.walk()) for e in _looks_at(code.recipe)),
-    )
-
-
-def _looks_at(recipe) -> Iterator[Any]:
-    for info in recipe.blocks:
-        if isinstance(info.end, Branch):
-            yield info.end.test
-        for site in info.sites:
-            assert isinstance(site.node, (Invoke, ForEach))
-            yield site.node.node
-            yield from site.node.ints
-    for segment in recipe.segments:
-        yield from (slot.detail[0].value for slot in segment.slots if slot.kind == "integer")

@@ -141,6 +141,12 @@ class Recipe:
             return self.port(("arg", segment.function, slot.detail[0]))
         return self.slot_port(segment, slot.detail[0]) if slot.kind == "joined" else None
 
+    def type_of(self, function: str, value: str) -> Tuple[Tuple[int, ...], str]:
+        """Per-frame shape and dtype of a value or parameter."""
+        if value.startswith("@"):
+            return self.types.params[value[1:]], self.program.by_name[value[1:]].dtype
+        return self.types.shapes[function][value], self.types.dtypes[function][value]
+
     def port_type(self, port: Port) -> Tuple[Tuple[int, ...], str]:
         kind, function, what = port
         if kind == "out":

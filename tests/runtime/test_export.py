@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from nets import TreeNet, assert_close, flat, forest_of, gradients, loss_of, numbers, ready
+from nets import Even, TreeNet, assert_close, flat, forest_of, gradients, loss_of, numbers, ready
 
 import recursive_gluon as rg
 from recursive_gluon._compat import mx
@@ -45,33 +45,6 @@ if "grad" in sys.argv:
                   if p.grad_req != "null"})
 np.savez(result, **found)
 """
-
-
-class Even(rg.RecursiveBlock):
-    """One half of a mutual recursion; the other is a block of its own."""
-
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        with self.name_scope():
-            self.odd, self.dense = Odd(lambda: self), nn.Dense(3)
-
-    def hybrid_forward(self, F, node):
-        if node.is_leaf:
-            return F.concat(node["x"], node["x"][:, :1], dim=1)
-        return F.tanh(self.dense(self.odd(node.left) * self.odd(node.right)))
-
-
-class Odd(rg.RecursiveBlock):
-    def __init__(self, even, **kwargs):
-        super().__init__(**kwargs)
-        with self.name_scope():
-            self.dense = nn.Dense(3)
-        self.even = even
-
-    def hybrid_forward(self, F, node):
-        if node.is_leaf:
-            return self.dense(node["x"])
-        return F.sigmoid(self.even()(node.left) - self.even()(node.right))
 
 
 class Loop(rg.RecursiveBlock):
