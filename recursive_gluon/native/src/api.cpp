@@ -1,0 +1,237 @@
+// The core's C interface, for ctypes. Functions return 0, or -1 after which rg_error() says what went wrong.
+#include <algorithm>
+#include <cstring>
+#include <new>
+
+#include "api.h"
+#include "blas.h"
+#include "workers.h"
+
+namespace rg {
+namespace {
+
+struct LastError {
+  int32_t kind = 0;
+  std::string text;
+  std::vector<int64_t> detail, sites;
+};
+thread_local LastError t_error;
+
+}  // namespace
+
+void note_error() noexcept {
+  try {
+    throw;
+  } catch (const Fault& e) {
+    t_error = {static_cast<int32_t>(e.kind), e.what(), e.detail, e.sites};
+  } catch (const Error& e) {
+    t_error = {static_cast<int32_t>(e.kind), e.what(), {}, {}};
+  } catch (const std::bad_alloc&) {
+    t_error = {static_cast<int32_t>(Kind::kMemory), "no memory", {}, {}};
+  } catch (const std::length_error&) {
+    t_error = {static_cast<int32_t>(Kind::kMemory), "no memory", {}, {}};
+  } catch (const std::exception& e) {
+    t_error = {static_cast<int32_t>(Kind::kInternal), e.what(), {}, {}};
+  } catch (...) {
+    t_error = {static_cast<int32_t>(Kind::kInternal), "an unknown exception", {}, {}};
+  }
+}
+
+Run* make_run(const std::shared_ptr<const Program>& program, const RunArgs& a) {
+  auto run = std::make_unique<Run>();
+  run->program = program;
+  const Program& p = *run->program;
+  Forest& f = run->forest;
+  check(a.trees >= 0 && a.nodes >= 0 && a.edges >= 0 && a.nodes < (int64_t(1) << 31) && a.edges < (int64_t(1) << 31),
+        Kind::kArity, "the sizes of the forest");
+  f.trees = a.trees;
+  f.nodes = a.nodes;
+  f.edges = a.edges;
+  // A copy: what the caller does with its arrays later must not alter a plan.
+  run->packed.resize(static_cast<size_t>(a.trees + 1 + a.trees + a.nodes + 1 + a.edges));
+  int32_t* at = run->packed.data();
+  auto copy = [&](const int32_t* from, int64_t n) {
+    int32_t* to = at;
+    if (n > 0) std::memcpy(to, from, static_cast<size_t>(n) * sizeof *to);
+    at += n;
+    return to;
+  };
+  f.tree_offsets = copy(a.tree_offsets, a.trees + 1);
+  f.roots = copy(a.roots, a.trees);
+  f.child_offsets = copy(a.child_offsets, a.nodes + 1);
+  f.children = copy(a.children, a.edges);
+  for (int32_t i = 0; i < a.num_fields; ++i) {
+    check(a.field_types[i] >= 0 && a.field_types[i] < 6, Kind::kProgram, "the type of a field");
+    f.fields.push_back({a.field_data[i], static_cast<int32_t>(a.field_types[i]), a.nodes, a.field_cols[i]});
+  }
+  f.check(p);
+  run->plan = std::make_unique<Plan>(p, f, std::vector<int64_t>(a.ints, a.ints + a.num_ints), a.max_depth,
+                                     a.returns_nodes != 0, a.max_nodes);
+  if (run->plan->frames.waiting.empty())  // structure alone decides
+    while (run->plan->next_round()) {}
+  run->execution = make_execution(*run->plan);
+  run->execution->recompute = a.recompute != 0;
+  run->execution->trace = a.trace != 0;
+  return run.release();
+}
+
+}  // namespace rg
+
+using namespace rg;
+
+extern "C" {
+
+RG_API int rg_error(int32_t* kind, char* text, int64_t room, int64_t* detail, int64_t* num_detail, int64_t* sites,
+                    int64_t* num_sites) {
+  const auto& e = t_error;
+  *kind = e.kind;
+  if (room > 0) {
+    size_t n = std::min(e.text.size(), static_cast<size_t>(room - 1));
+    std::memcpy(text, e.text.data(), n);
+    text[n] = 0;
+  }
+  auto give = [](const std::vector<int64_t>& from, int64_t* to, int64_t* n) {
+    *n = std::min<int64_t>(*n, static_cast<int64_t>(from.size()));
+    std::copy_n(from.begin(), *n, to);
+  };
+  give(e.detail, detail, num_detail);
+  give(e.sites, sites, num_sites);
+  return 0;
+}
+
+RG_API void* rg_program_new(const int64_t* words, int64_t count) {
+  void* made = nullptr;
+  guarded([&] { made = new std::shared_ptr<const Program>(decode(words, static_cast<size_t>(count))); });
+  return made;
+}
+RG_API void rg_program_free(void* program) { delete static_cast<std::shared_ptr<const Program>*>(program); }
+
+RG_API void* rg_run_new(void* program, const RunArgs* args) {
+  void* made = nullptr;
+  guarded([&] { made = make_run(*static_cast<std::shared_ptr<const Program>*>(program), *args); });
+  return made;
+}
+RG_API void rg_run_free(void* run) { delete static_cast<Run*>(run); }
+
+// Whether the plan is complete before any arithmetic.
+RG_API int rg_run_planned(void* run) { return static_cast<Run*>(run)->plan->finished(); }
+
+RG_API int64_t rg_run_lookups(void* run, int32_t table) {
+  int64_t rows = -1;
+  guarded([&] { rows = static_cast<Run*>(run)->execution->lookups(table); });
+  return rows;
+}
+RG_API int rg_run_looked_up(void* run, int32_t table, int32_t* to) {
+  return guarded([&] { static_cast<Run*>(run)->execution->looked_up(table, to); });
+}
+
+RG_API int rg_run_forward(void* run, const void** shared, const void** tables, int32_t looked_up, const void** args,
+                          uint64_t seed) {
+  return guarded([&] {
+    Run& r = *static_cast<Run*>(run);
+    const Program& p = *r.program;
+    Inputs in;
+    in.shared.assign(shared, shared + p.shared_inputs);
+    in.tables.assign(tables, tables + p.table_rows.size());
+    in.looked_up = looked_up != 0;
+    in.args.assign(args, args + p.functions[p.root].arg_ports.size());
+    in.seed = seed;
+    r.execution->forward(in);
+  });
+}
+
+RG_API int64_t rg_run_rows(void* run) {
+  Run& r = *static_cast<Run*>(run);
+  return static_cast<int64_t>(r.plan->returned.size());
+}
+RG_API int rg_run_output(void* run, int32_t index, void* to) {
+  return guarded([&] { static_cast<Run*>(run)->execution->output(index, to); });
+}
+RG_API int rg_run_counts(void* run, int32_t* to) {
+  return guarded([&] {
+    const Ids& counts = static_cast<Run*>(run)->plan->counts;
+    std::copy(counts.begin(), counts.end(), to);
+  });
+}
+
+// Gradients in the order of shared inputs, tables, fields, arguments: `count` of each; data and requests of all.
+RG_API int rg_run_backward(void* run, const void** ograds, const int64_t* counts, void** data, const int32_t* reqs) {
+  return guarded([&] {
+    Run& r = *static_cast<Run*>(run);
+    Outputs out;
+    out.ograds.assign(ograds, ograds + r.program->functions[r.program->root].out_ports.size());
+    int64_t at = 0, part = 0;
+    for (auto* list : {&out.shared, &out.tables, &out.fields, &out.args}) {
+      for (int64_t i = 0; i < counts[part]; ++i, ++at)
+        list->push_back({data[at], data[at] == nullptr ? Req::kNull : static_cast<Req>(reqs[at])});
+      ++part;
+    }
+    r.execution->backward(out);
+  });
+}
+
+// Figures for explain(): frames of a function, batches, ... ; see runtime/core/report.py.
+RG_API int64_t rg_run_figure(void* run, int32_t what, int64_t index) {
+  const Run& r = *static_cast<Run*>(run);
+  const Plan& plan = *r.plan;
+  switch (what) {
+    case 0: return plan.rounds;
+    case 1: return static_cast<int64_t>(plan.batches.size());
+    case 2: return plan.frames.tables[static_cast<size_t>(index)].size();
+    case 3: return r.execution->bytes();
+    case 4: return plan.segment_size[static_cast<size_t>(index)];
+    case 5: return plan.layout_size[static_cast<size_t>(index)];
+    case 6: return plan.layout_rows[static_cast<size_t>(index)];
+    default: return -1;
+  }
+}
+// segment, start, stop, level, round of a batch
+RG_API int rg_run_batch(void* run, int64_t index, int64_t* to) {
+  const Batch& b = static_cast<Run*>(run)->plan->batches[static_cast<size_t>(index)];
+  int64_t values[] = {b.segment, b.start, b.stop, b.level, b.round};
+  std::copy_n(values, 5, to);
+  return 0;
+}
+RG_API int64_t rg_run_after(void* run, int64_t index, int32_t* to) {
+  const Batch& b = static_cast<Run*>(run)->plan->batches[static_cast<size_t>(index)];
+  if (to != nullptr) std::copy(b.after.begin(), b.after.end(), to);
+  return static_cast<int64_t>(b.after.size());
+}
+// Spans of a traced run, five numbers each: batch, step, worker, begin, end.
+RG_API int64_t rg_run_spans(void* run, int64_t* to) {
+  int64_t n = 0;
+  for (const auto& list : static_cast<Run*>(run)->execution->spans)
+    for (const Span& s : list) {
+      if (to != nullptr) {
+        int64_t values[] = {s.batch, s.step, s.worker, s.begin_ns, s.end_ns};
+        std::copy_n(values, 5, to + 5 * n);
+      }
+      ++n;
+    }
+  return n;
+}
+
+RG_API int32_t rg_workers(int32_t count) {  // sets it where `count` is positive
+  if (count > 0) set_worker_count(count);
+  return worker_count();
+}
+RG_API void rg_set_poll(Poll poll) { set_poll(poll); }
+RG_API void rg_trim() { trim(0); }
+RG_API int64_t rg_borrowed_bytes() { return borrowed_bytes(); }
+RG_API int rg_blas_open(const char* kind, const char* path) { return blas_open(kind, path) ? 1 : 0; }
+RG_API const char* rg_blas_name() { return blas_name(); }
+RG_API const char* rg_isa_name() { return isa_name(best_isa()); }
+RG_API int64_t rg_ew_names(char* to, int64_t room) {
+  std::string all;
+#define RG_EW(name, operands) all += #name "," #operands ";";
+#include "ew_ops.def"
+#undef RG_EW
+  if (static_cast<int64_t>(all.size()) < room) std::memcpy(to, all.c_str(), all.size() + 1);
+  return static_cast<int64_t>(all.size());
+}
+RG_API int rg_gemm(int32_t turn_a, int32_t turn_b, int64_t m, int64_t n, int64_t k, const float* a, const float* b,
+                   float* c) {
+  return guarded([&] { gemm<float>(turn_a != 0, turn_b != 0, m, n, k, a, turn_a ? m : k, b, turn_b ? k : n, 0.0f, c, n); });
+}
+
+}  // extern "C"

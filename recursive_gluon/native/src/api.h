@@ -1,0 +1,38 @@
+// What the C interface and the MXNet binding share.
+#pragma once
+
+#include "run.h"
+
+#ifndef RG_API
+#define RG_API __attribute__((visibility("default")))
+#endif
+
+namespace rg {
+
+// The arguments of a run; the same layout as RunArgs of runtime/core/binding.py.
+struct RunArgs {
+  int64_t trees, nodes, edges;
+  const int32_t *tree_offsets, *roots, *child_offsets, *children;
+  const void** field_data;
+  const int64_t *field_types, *field_cols;
+  const int64_t* ints;
+  int64_t max_depth, max_nodes;
+  int32_t num_fields, num_ints, returns_nodes, recompute, trace, unused;
+};
+
+Run* make_run(const std::shared_ptr<const Program>& program, const RunArgs& args);
+
+void note_error() noexcept;  // the exception being handled becomes this thread's last error
+
+template <class Body>
+int guarded(Body body) noexcept {
+  try {
+    body();
+    return 0;
+  } catch (...) {
+    note_error();
+    return -1;
+  }
+}
+
+}  // namespace rg

@@ -1,0 +1,58 @@
+// A plan's batches as numbers: forward, backward, sums over all rows.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "memory.h"
+#include "plan.h"
+#include "workers.h"
+
+namespace rg {
+
+// Where a run's numbers come from and go to; pointers of the caller.
+struct Inputs {
+  std::vector<const void*> shared;        // shared inputs
+  std::vector<const void*> tables;        // embedding tables, or, `looked_up`, the rows that were looked up
+  std::vector<int64_t> table_rows;
+  bool looked_up = false;
+  bool snapshot = false;                  // copy what backward will read: the caller may write it before then
+  std::vector<const void*> args;          // tensors for the roots, a row a tree
+  uint64_t seed = 0;
+};
+
+enum class Req : int32_t { kNull = 0, kWrite = 1, kInplace = 2, kAdd = 3 };
+struct Gradient {
+  void* data = nullptr;
+  Req req = Req::kNull;
+};
+struct Outputs {
+  std::vector<const void*> ograds;        // of the root's outputs; null: zero
+  std::vector<Gradient> shared, tables, fields, args;
+};
+
+// For explain(): what ran when on which worker.
+struct Span {
+  int32_t batch, step, worker;            // step: instruction; backward ones count from 1000, sums from 2000
+  int64_t begin_ns, end_ns;
+};
+
+class Execution {
+ public:
+  virtual ~Execution() = default;
+  virtual void forward(const Inputs& inputs) = 0;           // all rounds
+  virtual void output(int32_t index, void* to) = 0;         // rows of an output
+  virtual void backward(const Outputs& outputs) = 0;        // once
+  virtual int64_t lookups(int32_t table) const = 0;         // rows that are looked up; before forward where
+  virtual void looked_up(int32_t table, int32_t* to) const = 0;  // structure alone decides
+  virtual int64_t bytes() const = 0;                        // borrowed by this run, at its peak
+  bool recompute = false;
+  bool trace = false;
+  std::vector<std::vector<Span>> spans;                     // by worker
+};
+
+// `plan` has had its rounds if structure alone decides; else forward() makes them.
+std::unique_ptr<Execution> make_execution(Plan& plan);
+
+}  // namespace rg

@@ -1,0 +1,123 @@
+// Frames: every call of a function on a node, for all trees, before any arithmetic; and the units (a segment on a
+// frame) that they make. The same method as schedule/frames.py, which the tests compare it with.
+#pragma once
+
+#include <unordered_map>
+#include <vector>
+
+#include "program.h"
+
+namespace rg {
+
+// A forest's structure and the fields that decide, in host memory of the caller.
+struct FieldView {
+  const void* data = nullptr;
+  int32_t type = 0;  // 0 float32, 1 float64, 2 int32, 3 int64, 4 uint8, 5 int8
+  int64_t rows = 0, cols = 0;
+  double at(int64_t i) const;
+  bool floating() const { return type < 2; }
+};
+struct Forest {
+  int64_t trees = 0, nodes = 0, edges = 0;
+  const int32_t *tree_offsets = nullptr, *roots = nullptr, *child_offsets = nullptr, *children = nullptr;
+  std::vector<uint8_t> leaf;       // filled by check()
+  std::vector<FieldView> fields;
+  void check(const Program& program);  // throws Error kArity where the arrays contradict one another
+};
+
+// What went wrong, for a message that Python writes: the call path, innermost call first, and what the kind needs.
+struct Fault : Error {
+  std::vector<int64_t> detail;  // function, then what the kind needs
+  std::vector<int64_t> sites;
+  Fault(Kind kind, const std::string& what, std::vector<int64_t> detail, std::vector<int64_t> sites)
+      : Error(kind, what), detail(std::move(detail)), sites(std::move(sites)) {}
+};
+
+using Ids = std::vector<int64_t>;
+
+struct FrameTable {
+  std::vector<int32_t> node, tree, depth, site;
+  Ids caller;
+  std::vector<int64_t> ints;                // num_ints a frame
+  std::vector<uint64_t> key;
+  std::vector<std::vector<int64_t>> arg_unit, out_unit;
+  std::vector<int32_t> by_node;             // shared frames without integers
+  std::unordered_map<uint64_t, int64_t> by_key;
+  Ids next_same;                            // frames with the same 64-bit key
+  int64_t size() const { return static_cast<int64_t>(node.size()); }
+};
+
+struct Number {
+  bool real;
+  int64_t i;
+  double f;
+  double value() const { return real ? f : static_cast<double>(i); }
+};
+
+class Frames {
+ public:
+  Frames(const Program& program, const Forest& forest, int64_t max_depth);
+
+  // Frames of the roots; tensor arguments are the first units, a row a tree each. Returns the frames.
+  Ids start(const std::vector<int64_t>& ints);
+  // Goes on with frames that waited for a value.
+  void decide(int32_t block, const Ids& entries, const std::vector<uint8_t>& answers);
+
+  struct Waiting {
+    int32_t block;
+    Ids entries;
+  };
+
+  std::vector<FrameTable> tables;                   // by function
+  std::vector<Ids> block_frames, parent_entry;      // by block, entry
+  std::vector<Ids> callee, callee_count;            // by site, entry
+  std::vector<Ids> segment_units;                   // by segment, entry
+  std::vector<int32_t> unit_segment;                // -1 - a: argument a of the roots
+  Ids unit_entry;
+  std::vector<Waiting> waiting;                     // stopped at a decision on a tensor
+
+  int64_t entry_in(int32_t block, int32_t inner, int64_t entry) const {
+    while (inner != block) {
+      entry = parent_entry[inner][entry];
+      inner = program_.blocks[inner].parent;
+    }
+    return entry;
+  }
+  int64_t unit_of(int32_t segment, int32_t block, int64_t entry) const {
+    return segment_units[segment][entry_in(program_.segments[segment].block, block, entry)];
+  }
+  Number evaluate(const Expr& expr, int32_t function, int64_t frame) const;
+  int64_t node_of(const Expr& expr, int32_t function, int64_t frame) const;  // of a field: refuses empty slots
+  std::vector<int64_t> path(int32_t function, int64_t frame) const;
+
+ private:
+  struct Pending {
+    Ids frames, parents;
+  };
+  struct Calls {  // calls that are about to become frames
+    std::vector<int32_t> node, tree, depth;
+    std::vector<int64_t> ints, caller;
+    std::vector<uint64_t> caller_key;
+    std::vector<std::vector<int64_t>> args;
+  };
+
+  void grow();
+  void enter(int32_t block, const Ids& frames, const Ids& parents);
+  void call(int32_t site, const Ids& frames, int64_t first_entry);
+  Ids make(int32_t function, const Calls& calls, int32_t site, bool own);
+  int64_t find(FrameTable& table, int32_t node, const int64_t* ints, int32_t num_ints, bool* is_new);
+  void split(int32_t block, const Ids& frames, const Ids& entries, const std::vector<int64_t>& answers);
+  uint64_t key(int32_t function, int32_t node, int32_t tree, const int64_t* ints, int32_t site, bool root,
+               uint64_t caller_key, bool shared) const;
+  void push(int32_t block, int64_t frame, int64_t parent);
+
+  const Program& program_;
+  const Forest& forest_;
+  int64_t max_depth_;
+  std::vector<Pending> pending_;
+  std::vector<int32_t> order_;
+};
+
+uint64_t mix(uint64_t a, uint64_t b);  // as schedule/keys.py
+
+}  // namespace rg

@@ -1,0 +1,94 @@
+// The plan of a run: batches (a segment at a level), the rows that they read and write, who reads each row. The same
+// method as schedule/plan.py and runtime/readers.py.
+#pragma once
+
+#include "frames.h"
+
+namespace rg {
+
+struct Batch {
+  int32_t segment = 0;
+  int64_t start = 0, stop = 0;          // rows in the segment's own order
+  int64_t level = 0;
+  std::vector<int64_t> out_start;       // by layout of the segment
+  std::vector<int32_t> after;           // batches that wait for this one, of later rounds too
+  int32_t waits = 0;                    // how many batches of its own round this one waits for
+  int32_t round = 0;
+};
+
+// What a slot reads, a row each; for sums index[start[i]] ... index[start[i + 1]].
+struct SlotRows {
+  Ids index, start;
+};
+
+// Who reads the rows of a port or field: row i is given back as given[start[i]] ... given[start[i + 1]].
+struct Readers {
+  int64_t size = 1;  // rows of gradients; row 0 stands for none
+  Ids start, given;
+};
+
+class Plan {
+ public:
+  Plan(const Program& program, const Forest& forest, const std::vector<int64_t>& ints, int64_t max_depth,
+       bool nodes, int64_t max_nodes);
+
+  // One round: what the pending decisions need, or, when there are none, all that is left. False after the last.
+  bool next_round();
+  bool finished() const { return finished_; }
+  // The pending decisions that can be settled: (block, entries); their rows in the port of the block's test.
+  std::vector<Frames::Waiting> decisions();
+  int64_t row(int32_t layout, int64_t unit) const { return unit_row[layout][unit]; }
+  void settle(const Frames::Waiting& decision, const std::vector<uint8_t>& truths) {
+    frames.decide(decision.block, decision.entries, truths);
+  }
+
+  // After the last round.
+  Ids output_rows(int32_t output) const;     // of the root function, padded with row 0 for max_nodes
+  void make_readers();
+
+  const Program& program;
+  const Forest& forest;
+  Frames frames;
+  Ids roots;                                 // frames of the roots
+  Ids returned;                              // frames of the root function whose values are returned
+  Ids counts;                                // frames of each tree, for max_nodes
+  std::vector<Batch> batches;
+  int32_t rounds = 0;
+  std::vector<int64_t> layout_size;          // rows of each layout
+  std::vector<int64_t> layout_rows;          // rows that were written: more, where rows were used again
+  std::vector<std::vector<int32_t>> unit_row;  // by layout, unit
+  std::vector<int64_t> segment_size, largest;  // rows of each segment; of its largest batch
+  std::vector<std::vector<SlotRows>> slots;  // by segment, slot (of those that are not the same as another)
+  std::vector<Ids> segment_entries;          // by segment, row
+  std::vector<Readers> port_readers, field_readers;
+  std::vector<std::vector<int64_t>> given_base;  // by segment, slot
+  std::vector<int64_t> output_base;          // by output of the root
+
+ private:
+  struct Edges {
+    Ids source, destination;
+  };
+  void cover();
+  template <class Visit>
+  void each_source(int32_t segment, const Slot& slot, int64_t entry, Visit visit) const;
+  Edges edges(const Ids& units) const;
+  Ids ancestors(const Ids& goals, const Edges& e) const;
+  void levels(const Ids& units, const Edges& e, Ids* ordered, Ids* level) const;
+  void cut(const Ids& units, const Ids& level);
+  void connect(size_t first_batch, const Edges& e);
+  void number(size_t first_batch, bool reuse);
+  void fill(size_t first_batch);
+  void want();
+  void grown(std::vector<int32_t>* tree, Ids* place) const;
+  [[noreturn]] void endless(const Ids& stuck, const Edges& e) const;
+
+  bool nodes_, finished_ = false;
+  int64_t max_nodes_;
+  std::vector<uint8_t> done_;
+  std::vector<int32_t> unit_batch_;
+  std::vector<int32_t> last_batch_;          // of each segment
+  std::vector<Ids> batch_units_;             // of the batches of this round
+  std::vector<Frames::Waiting> asked_;
+};
+
+}  // namespace rg

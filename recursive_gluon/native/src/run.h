@@ -1,0 +1,18 @@
+// A run: one call of a program on one forest, from its plan to its gradient.
+#pragma once
+
+#include <memory>
+
+#include "execute.h"
+
+namespace rg {
+
+struct Run {
+  std::shared_ptr<const Program> program;
+  std::vector<int32_t> packed;        // the structure, in memory of its own
+  Forest forest;
+  std::unique_ptr<Plan> plan;
+  std::unique_ptr<Execution> execution;
+};
+
+}  // namespace rg

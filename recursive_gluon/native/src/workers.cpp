@@ -1,0 +1,265 @@
+#include "workers.h"
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdlib>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <thread>
+
+#include "common.h"
+
+namespace rg {
+namespace {
+
+std::atomic<Poll> g_poll{nullptr};
+std::atomic<int32_t> g_count{0};
+
+inline void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
+class SpinLock {
+ public:
+  void lock() {
+    for (int spins = 0; flag_.exchange(true, std::memory_order_acquire); ++spins)
+      spins < 256 ? pause() : std::this_thread::yield();
+  }
+  void unlock() { flag_.store(false, std::memory_order_release); }
+
+ private:
+  std::atomic<bool> flag_{false};
+};
+
+// One job while it runs. Workers claim tiles of active chains; whoever finishes a step's last tile moves on the chain.
+class Run {
+ public:
+  explicit Run(Job& job) : job_(job), state_(job.chains()), left_(job.chains()) {
+    for (int32_t c = 0; c < job.chains(); ++c) {
+      state_[c].waits = job.waits(c);
+      if (state_[c].waits == 0) activate(c);
+    }
+    settle();
+  }
+
+  bool over() const { return over_.load(std::memory_order_acquire); }
+
+  // Claims and runs one tile; false where there is none to claim now.
+  bool work(int32_t worker) {
+    int32_t chain = -1, step = 0;
+    int64_t tile = 0;
+    {
+      std::lock_guard<SpinLock> guard(lock_);
+      if (over()) return false;
+      for (int32_t c : active_)
+        if (state_[c].next < state_[c].tiles) {
+          chain = c;
+          step = state_[c].step;
+          tile = state_[c].next++;
+          break;
+        }
+    }
+    if (chain < 0) return false;
+    try {
+      job_.tile(chain, step, tile, worker);
+    } catch (...) {
+      std::lock_guard<SpinLock> guard(lock_);
+      if (!error_) error_ = std::current_exception();
+    }
+    std::lock_guard<SpinLock> guard(lock_);
+    State& s = state_[chain];
+    if (--s.left == 0) {
+      ++s.step;
+      begin(chain);
+      settle();
+    }
+    return true;
+  }
+
+  void stop(std::exception_ptr error) {
+    std::lock_guard<SpinLock> guard(lock_);
+    if (!error_) error_ = error;
+  }
+  std::exception_ptr error() const { return error_; }
+
+ private:
+  struct State {
+    int32_t waits = 0, step = 0;
+    int64_t tiles = 0, next = 0, left = 0;
+  };
+
+  void activate(int32_t c) {
+    active_.push_back(c);
+    begin(c);
+  }
+
+  // The chain's next step that has tiles; else the chain is done.
+  void begin(int32_t c) {
+    State& s = state_[c];
+    int32_t steps = error_ ? 0 : job_.steps(c);
+    for (; s.step < steps; ++s.step) {
+      int64_t tiles = job_.tiles(c, s.step);
+      if (tiles > 0) {
+        s.next = 0;
+        s.tiles = s.left = tiles;
+        return;
+      }
+    }
+    done_.push_back(c);
+  }
+
+  void settle() {
+    for (size_t i = 0; i < done_.size(); ++i) {  // grows while it is walked
+      int32_t c = done_[i];
+      --left_;
+      active_.erase(std::find(active_.begin(), active_.end(), c));
+      for (int32_t next : job_.after(c))
+        if (next < static_cast<int32_t>(state_.size()) && --state_[next].waits == 0) activate(next);
+    }
+    done_.clear();
+    if (left_ == 0 || (error_ && idle())) over_.store(true, std::memory_order_release);
+  }
+
+  bool idle() const {
+    for (int32_t c : active_)
+      if (state_[c].left > state_[c].tiles - state_[c].next) return false;  // tiles that were claimed and still run
+    return true;
+  }
+
+  Job& job_;
+  SpinLock lock_;
+  std::vector<State> state_;
+  std::vector<int32_t> active_, done_;
+  int32_t left_;
+  std::exception_ptr error_;
+  std::atomic<bool> over_{false};
+};
+
+// Threads that help whoever runs a job; one job at a time gets their help, others run alone.
+class Pool {
+ public:
+  bool try_help(Run* run, int32_t helpers) {
+    if (!busy_.try_lock()) return false;
+    std::unique_lock<std::mutex> guard(mutex_);
+    while (static_cast<int32_t>(threads_.size()) < helpers) {
+      int32_t worker = static_cast<int32_t>(threads_.size()) + 1;
+      threads_.emplace_back([this, worker] { loop(worker); });
+      threads_.back().detach();
+    }
+    run_ = run;
+    wanted_ = helpers;
+    inside_ = 0;
+    ++turn_;
+    guard.unlock();
+    wake_.notify_all();
+    return true;
+  }
+
+  void release() {
+    {
+      std::lock_guard<std::mutex> guard(mutex_);
+      run_ = nullptr;
+    }
+    while (inside_.load(std::memory_order_acquire) > 0) pause();
+    busy_.unlock();
+  }
+
+ private:
+  void loop(int32_t worker) {
+    uint64_t seen = 0;
+    for (;;) {
+      Run* run;
+      {
+        std::unique_lock<std::mutex> guard(mutex_);
+        wake_.wait(guard, [&] { return turn_ != seen && run_ != nullptr && worker <= wanted_; });
+        seen = turn_;
+        run = run_;
+        inside_.fetch_add(1, std::memory_order_acq_rel);
+      }
+      int idle = 0;
+      while (!run->over()) {
+        if (run->work(worker)) idle = 0;
+        else if (++idle < 4096) pause();
+        else std::this_thread::yield();
+      }
+      inside_.fetch_sub(1, std::memory_order_acq_rel);
+    }
+  }
+
+  std::mutex mutex_, busy_;
+  std::condition_variable wake_;
+  std::vector<std::thread> threads_;
+  Run* run_ = nullptr;
+  int32_t wanted_ = 0;
+  uint64_t turn_ = 0;
+  std::atomic<int32_t> inside_{0};
+};
+
+// Never destroyed: its threads live as long as the process. A child of fork() has none of them and gets a new pool.
+Pool* g_pool = nullptr;
+std::mutex g_pool_mutex;
+
+Pool& pool() {
+  std::lock_guard<std::mutex> guard(g_pool_mutex);
+  if (g_pool == nullptr) {
+    g_pool = new Pool;
+    static bool registered = false;
+    if (!registered) {
+      registered = true;
+      pthread_atfork([] { g_pool_mutex.lock(); }, [] { g_pool_mutex.unlock(); },
+                     [] { g_pool = nullptr; g_pool_mutex.unlock(); });
+    }
+  }
+  return *g_pool;
+}
+
+int32_t from_environment() {
+  for (const char* name : {"RECURSIVE_GLUON_WORKERS", "OMP_NUM_THREADS"})
+    if (const char* text = std::getenv(name)) {
+      int value = std::atoi(text);
+      if (value > 0) return std::min(value, kMostWorkers);
+    }
+  int cores = static_cast<int>(std::thread::hardware_concurrency());
+  return std::min(std::max(cores, 1), kMostWorkers);
+}
+
+}  // namespace
+
+int32_t worker_count() {
+  int32_t count = g_count.load();
+  if (count == 0) g_count.store(count = from_environment());
+  return count;
+}
+void set_worker_count(int32_t count) { g_count.store(std::min(std::max(count, 1), kMostWorkers)); }
+void set_poll(Poll poll) { g_poll.store(poll); }
+
+void run(Job& job, int32_t workers) {
+  Run run(job);
+  bool helped = workers > 1 && !run.over() && pool().try_help(&run, workers - 1);
+  auto asked = std::chrono::steady_clock::now();
+  int idle = 0;
+  while (!run.over()) {
+    if (run.work(0)) idle = 0;
+    else if (++idle < 4096) pause();
+    else std::this_thread::yield();
+    Poll poll = g_poll.load();
+    if (poll == nullptr) continue;
+    auto now = std::chrono::steady_clock::now();
+    if (now - asked > std::chrono::milliseconds(100)) {
+      asked = now;
+      if (poll() != 0)
+        run.stop(std::make_exception_ptr(Error(Kind::kInterrupt, "interrupted")));
+    }
+  }
+  if (helped) pool().release();
+  if (run.error()) std::rethrow_exception(run.error());
+}
+
+}  // namespace rg
