@@ -12,7 +12,7 @@ __all__ = [
     'FieldError', 'UnknownTokenError', 'IndexRangeError', 'VectorsError',
     'TraceError', 'NoBaseCaseError', 'UnseenPath', 'DepthLimitError', 'PathMismatchError', 'VisitError',
     'MissingParamsError', 'MaxNodesError',
-    'ProgramFormatError', 'ProgramVersionError', 'VerificationError',
+    'ProgramFormatError', 'ProgramVersionError', 'VerificationError', 'NativeCoreError', 'NativeCoreWarning',
 ]
 
 
@@ -371,4 +371,28 @@ class VerificationError(RecursiveGluonError, ValueError):
         # function 'f', body, end (`return %0`): '%0' is not defined. ...
 
     Keep the node, or remove its uses too; call ``verify()`` after every pass to see which one it was.
+    """
+
+
+class NativeCoreError(RecursiveGluonError, RuntimeError):
+    """The native core could not do what was asked: memory ran out, or MXNet's interface refused.
+
+    Examples
+    --------
+    A forest of more rows than there is memory for::
+
+        net(forest)        # native core: no memory for 412316860416 bytes ...
+
+    Use smaller batches, or ``hybridize(recompute=True)``, which keeps less for the gradient.
+    """
+
+
+class NativeCoreWarning(UserWarning):
+    """The native core is not there; everything runs on the mxnet executor.
+
+    Examples
+    --------
+    On a machine without g++ the first call warns once. Install a compiler, or say that this is meant::
+
+        RECURSIVE_GLUON_NATIVE=0 python train.py
     """

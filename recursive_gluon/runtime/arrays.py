@@ -13,7 +13,7 @@ from .._compat import mx
 from ..program.ir import Op
 
 __all__ = [
-    "call", "gather_sum", "host_copy", "put_rows", "rows_of", "run_ops",
+    "address", "call", "gather_sum", "host_copy", "host_view", "put_rows", "rows_of", "run_ops",
     "upload", "embedding_grad", "add_grads", "assign",
 ]
 
@@ -57,15 +57,33 @@ def upload(values: np.ndarray, ctx, dtype=None):
     return mx.nd.array(values, ctx=ctx, dtype=values.dtype)
 
 
+def address(array) -> int:
+    """Where a dense CPU array's numbers lie; 0 for none."""
+    pointer = ctypes.c_void_p()
+    check_call(_LIB.MXNDArrayGetData(array.handle, ctypes.byref(pointer)))
+    return pointer.value or 0
+
+
+def host_view(array) -> np.ndarray:
+    """A CPU array's own memory, once whatever writes it is done; a copy of what lies elsewhere."""
+    if array.context.device_type != "cpu" or array.stype != "default":
+        return array.asnumpy()
+    array.wait_to_read()
+    where, dtype = address(array), np.dtype(array.dtype)
+    if not where or not array.size:
+        return np.empty(array.shape, dtype)
+    raw = (ctypes.c_char * (array.size * dtype.itemsize)).from_address(where)
+    view = np.frombuffer(raw, dtype).reshape(array.shape)
+    return view
+
+
 def host_copy(array) -> np.ndarray:
     """A host copy of an operator's input, which is ready when the operator runs: no wait for the engine on a CPU."""
     if array.context.device_type != "cpu" or array.stype != "default":
         return array.asnumpy()
-    pointer = ctypes.c_void_p()
-    check_call(_LIB.MXNDArrayGetData(array.handle, ctypes.byref(pointer)))
     out = np.empty(array.shape, array.dtype)
-    if out.size and pointer.value is not None:
-        ctypes.memmove(out.ctypes.data, pointer.value, out.nbytes)
+    if out.size:
+        ctypes.memmove(out.ctypes.data, address(array), out.nbytes)
     return out
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Dict, List, Optional, Sequence, Tuple
 
 from .._compat import mx
 from ..program.ir import Op, Return
-from ..program.passes.autodiff import Gradient, differentiate
 from ..program.symbol import to_symbol
-from ..schedule.recipe import BATCH, FRAME, SPREAD, Recipe, Segment
+from ..schedule.recipe import BATCH, Recipe, Segment
+from .gradients import segment_gradient
 
 __all__ = ["Graph", "SegmentKernel", "compile_segments"]
 
@@ -52,10 +51,7 @@ class SegmentKernel:
         self.segment, self.groups = segment, groups
         #: how many rows of a port stand side by side in each slot
         self.widths = {slot.value: len(slot.parts) for slot in segment.slots}
-        self.gradient: Optional[Gradient] = None
-        self.reason = segment.reason
-        if recipe.train:
-            self._differentiate(recipe, segment)
+        self.gradient, self.reason = segment_gradient(recipe, segment) if recipe.train else (None, segment.reason)
         gradient = self.gradient
         extras: Tuple[str, ...] = (
             () if gradient is None else tuple(dict.fromkeys((*gradient.saved, *gradient.kept_forward)))
@@ -70,22 +66,6 @@ class SegmentKernel:
             ]
             self.forward = Graph([*ops, *segment.batch_ops], [*segment.outputs, *self.extras])
         self._backward: Dict[Tuple[int, ...], Graph] = {}
-
-    def _differentiate(self, recipe: Recipe, segment: Segment) -> None:
-        if segment.mode == SPREAD:
-            return
-        if segment.mode == FRAME or not segment.table:
-            self.reason = self.reason or "no gradient rule for " + ", ".join(sorted({op.op for op in segment.ops}))
-            return
-        type_of = partial(recipe.type_of, segment.function)
-
-        wanted = {s.value for s in segment.slots if s.dtype.startswith("float") and s.kind not in ("integer", "random")}
-        wanted |= set(segment.shared)
-        outputs = [v for v in segment.outputs if type_of(v)[1].startswith("float")]
-        try:
-            self.gradient = differentiate(segment.ops, recipe.rows[segment.function], type_of, outputs, wanted)
-        except NotImplementedError as error:
-            self.reason = str(error)
 
     def backward(self, gathered: Tuple[int, ...]) -> Graph:
         """The gradient's graph; `gathered` says how many rows of a port it sums for each output gradient (0: given)."""

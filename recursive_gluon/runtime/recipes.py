@@ -30,11 +30,14 @@ _LIMIT = 64
 
 @dataclass(eq=False)
 class Compiled:
-    """A Recipe and the kernels of its segments."""
+    """A Recipe and, when the mxnet executor asks for them, the kernels of its segments."""
 
     recipe: Recipe
-    kernels: List[SegmentKernel]
     pool: Pool = field(default_factory=Pool)
+
+    @cached_property
+    def kernels(self) -> List[SegmentKernel]:
+        return compile_segments(self.recipe, Plan.layouts(self.recipe)[0])
 
     @cached_property
     def by_structure(self) -> bool:
@@ -116,4 +119,4 @@ def compiled(call: Call) -> Compiled:
 def _compile(call: Call) -> Compiled:
     program, types = specialized(call)
     recipe = make_recipe(program, types, call.keep)
-    return Compiled(recipe, compile_segments(recipe, Plan.layouts(recipe)[0]))
+    return Compiled(recipe)

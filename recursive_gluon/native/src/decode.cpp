@@ -204,7 +204,7 @@ class Decoder {
   }
 
   void operand(Operand& o) {
-    o.place = static_cast<Place>(w_.within(0, 9));
+    o.place = static_cast<Place>(w_.within(0, 8));
     o.id = static_cast<int32_t>(w_.within(0, int64_t(1) << 30));
     o.offset = w_.within(0, kMost);
     o.cols = w_.within(0, kMost);
@@ -281,7 +281,7 @@ class Decoder {
         o.stride = p_->ports[s->out_ports[id]].cols;
         check(o.place == Place::kOut || !written, Kind::kProgram, "a gradient that is given is not written");
         break;
-      case Place::kSlot: case Place::kIgrad: case Place::kMade:
+      case Place::kSlot: case Place::kIgrad:
         has(s->slots.size());
         o.stride = s->slots[id].cols;
         check((o.place == Place::kIgrad) == written, Kind::kProgram, "a slot is read, its gradient written");

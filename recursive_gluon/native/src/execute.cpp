@@ -157,7 +157,6 @@ class Typed final : public Execution {
       case Place::kOut: return {out(b, o, row), o.stride, nullptr, nullptr};
       case Place::kShared: return {shared_[o.id] + o.offset, 0, nullptr, nullptr};
       case Place::kZero: return {zeros_.data(), 0, nullptr, nullptr};
-      case Place::kMade: return {made_[s][o.id].data() + (b.start + row) * o.stride + o.offset, o.stride, nullptr, nullptr};
       case Place::kOgrad: {
         int32_t port = p_.segments[s].out_ports[o.id];
         const Readers& readers = plan_.port_readers[port];

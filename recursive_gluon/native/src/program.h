@@ -71,7 +71,7 @@ struct Slot {
 };
 
 // What an instruction reads or writes; `offset` columns from the row's begin, rows `stride` elements apart.
-enum class Place : int32_t { kTemp, kSaved, kOut, kSlot, kShared, kOgrad, kIgrad, kMade, kZero };
+enum class Place : int32_t { kTemp, kSaved, kOut, kSlot, kShared, kOgrad, kIgrad, kZero };
 struct Operand {
   Place place = Place::kTemp;
   int32_t id = 0;          // a buffer, an output of the segment, a slot, a shared value

@@ -1,0 +1,107 @@
+"""Loading the core, and what can be said about it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import sysconfig
+import threading
+import warnings
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Iterator, Optional, Tuple
+
+import mxnet.libinfo
+
+from ..errors import NativeCoreWarning
+from .build import Build, BuildError, build
+
+__all__ = ["Status", "library", "status"]
+
+
+@dataclass(frozen=True)
+class Status:
+    """What there is: `reason` says why not, `blas` who multiplies matrices, `isa` the instruction set in use."""
+
+    available: bool
+    reason: str = ""
+    path: str = ""
+    compiler: str = ""
+    seconds: float = 0.0
+    blas: str = ""
+    isa: str = ""
+    workers: int = 0
+
+
+_lock = threading.Lock()
+_loaded: Optional[Tuple[Optional[ctypes.CDLL], Status]] = None
+
+
+def library() -> Optional[ctypes.CDLL]:
+    """The core, built at first use; None where it cannot be, after one warning."""
+    return _load()[0]
+
+
+def status() -> Status:
+    """What is known about the core; builds and loads it if that was not tried yet."""
+    return _load()[1]
+
+
+def _load() -> Tuple[Optional[ctypes.CDLL], Status]:
+    global _loaded
+    with _lock:
+        if _loaded is None:
+            _loaded = _try()
+        return _loaded
+
+
+def _try() -> Tuple[Optional[ctypes.CDLL], Status]:
+    if os.environ.get("RECURSIVE_GLUON_NATIVE", "") == "0":
+        return None, Status(False, "turned off by RECURSIVE_GLUON_NATIVE=0")
+    try:
+        built = build()
+        try:
+            lib = _open(built)
+        except OSError:  # a file that was cut short, or is of another machine
+            built = build(fresh=True)
+            lib = _open(built)
+    except (BuildError, OSError) as error:
+        warnings.warn(NativeCoreWarning(
+            f"no native core: {error}. Programs run on the mxnet executor, which is slower; RECURSIVE_GLUON_NATIVE=0 "
+            f"says that this is meant"), stacklevel=4)
+        return None, Status(False, str(error))
+    lib.rg_blas_name.restype = lib.rg_isa_name.restype = ctypes.c_char_p
+    for kind, path in _providers():
+        lib.rg_blas_open(kind.encode(), os.fsencode(path))
+    return lib, Status(True, "", str(built.path), built.compiler, built.seconds, lib.rg_blas_name().decode(),
+                       lib.rg_isa_name().decode(), lib.rg_workers(0))
+
+
+def _open(built: Build) -> ctypes.CDLL:
+    return ctypes.CDLL(str(built.path))
+
+
+def _providers() -> Iterator[Tuple[str, Path]]:
+    """Libraries of matrix products; why these is in docs/design/0005."""
+    onednn = next((p for p in _onednn() if p.is_file()), None)
+    if onednn is not None:
+        yield "onednn", onednn
+    folder = Path(mxnet.libinfo.find_lib_path()[0]).parent
+    for path in sorted(folder.glob("libopenblas*.so*")):  # it comes with MXNet's wheel
+        yield "cblas", path
+        return
+
+
+def _onednn() -> Iterator[Path]:
+    name = "libdnnl.so.3"
+    try:
+        for file in metadata.files("onednn-cpu-gomp") or ():
+            if file.name == name:
+                yield Path(str(file.locate())).resolve()
+    except metadata.PackageNotFoundError:
+        pass
+    for root in (sys.prefix, sysconfig.get_config_var("userbase")):
+        if root:
+            yield Path(root) / "lib" / name

@@ -1,0 +1,457 @@
+// The kernels, compiled once per instruction set (RG_ISA_NAME). Only loops over raw pointers: nothing here may end up in
+// a function that other files share.
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "kernels.h"
+
+namespace rg {
+namespace RG_ISA_NAME {
+namespace {
+
+#include "vector_math.h"
+
+#define RG_LOOP _Pragma("GCC ivdep") for (int64_t i = 0; i < n; ++i)
+
+constexpr int64_t kL1 = 24 * 1024;  // bytes that a block's buffers may take
+
+template <class T> inline T min_(T a, T b) { return b < a ? b : a; }
+
+// A loop over one operator; the operands may be the result's own memory.
+#define RG_UNARY(name, formula) \
+  case EwOp::name: RG_LOOP { T x = a[i]; o[i] = formula; } break;
+#define RG_BINARY(name, formula) \
+  case EwOp::name: RG_LOOP { T x = a[i], y = b[i]; o[i] = formula; } break;
+
+template <class T> inline T sign_(T x) { return static_cast<T>((x > T(0)) - (x < T(0))); }
+template <class T> inline T mod_(T x, T y) {  // the sign of the divisor; 0 for a divisor of 0, as MXNet
+  if (y == T(0)) return T(0);
+  T r = std::fmod(x, y);
+  return r != T(0) && ((r < T(0)) != (y < T(0))) ? r + y : r;
+}
+template <class T> inline T erfinv_(T x) {  // Giles' start, then two Newton steps
+  double v = static_cast<double>(x);
+  if (v >= 1) return v == 1 ? std::numeric_limits<T>::infinity() : std::numeric_limits<T>::quiet_NaN();
+  if (v <= -1) return v == -1 ? -std::numeric_limits<T>::infinity() : std::numeric_limits<T>::quiet_NaN();
+  double w = -std::log((1 - v) * (1 + v)), s = std::sqrt(w);
+  double g = w < 5 ? v * (1.50140941 + 0.246640727 * (w - 2.5) - 0.00417768164 * (w - 2.5) * (w - 2.5))
+                   : v * (2.83297682 + 1.00167406 * (s - 3) + 0.00943887047 * (s - 3) * (s - 3));
+  for (int k = 0; k < 4; ++k) g -= (std::erf(g) - v) / (1.1283791670955126 * std::exp(-g * g));
+  return static_cast<T>(g);
+}
+template <class T> inline T softrelu_(T x) { return x > T(20) ? x : std::log1p(std::exp(x)); }
+
+template <class T>
+void apply(EwOp op, const T* a, const T* b, const T* c, T s, T* o, int64_t n) {
+  switch (op) {
+    RG_UNARY(copy, x)
+    RG_UNARY(zero, (static_cast<void>(x), T(0)))
+    RG_UNARY(fill_S, (static_cast<void>(x), s))
+    RG_UNARY(neg, -x)
+    RG_UNARY(abs, std::fabs(x))
+    RG_UNARY(sign, sign_(x))
+    RG_UNARY(rint, std::ceil(x) - x < x - std::floor(x) ? std::ceil(x) : std::floor(x))
+    RG_UNARY(round, std::round(x))
+    RG_UNARY(ceil, std::ceil(x))
+    RG_UNARY(floor, std::floor(x))
+    RG_UNARY(trunc, std::trunc(x))
+    RG_UNARY(square, x * x)
+    RG_UNARY(sqrt, std::sqrt(x))
+    RG_UNARY(cbrt, std::cbrt(x))
+    RG_UNARY(reciprocal, T(1) / x)
+    RG_UNARY(exp, exp_(x))
+    RG_UNARY(expm1, std::expm1(x))
+    RG_UNARY(log, std::log(x))
+    RG_UNARY(log1p, std::log1p(x))
+    RG_UNARY(sin, std::sin(x))
+    RG_UNARY(cos, std::cos(x))
+    RG_UNARY(tan, std::tan(x))
+    RG_UNARY(arcsin, std::asin(x))
+    RG_UNARY(arccos, std::acos(x))
+    RG_UNARY(arctan, std::atan(x))
+    RG_UNARY(sinh, std::sinh(x))
+    RG_UNARY(cosh, std::cosh(x))
+    RG_UNARY(arcsinh, std::asinh(x))
+    RG_UNARY(arccosh, std::acosh(x))
+    RG_UNARY(arctanh, std::atanh(x))
+    RG_UNARY(erf, std::erf(x))
+    RG_UNARY(erfinv, erfinv_(x))
+    RG_UNARY(gamma, std::tgamma(x))
+    RG_UNARY(gammaln, std::lgamma(x))
+    RG_UNARY(relu, x > T(0) || x != x ? x : T(0))
+    RG_UNARY(sigmoid, sigmoid_(x))
+    RG_UNARY(tanh, tanh_(x))
+    RG_UNARY(softrelu, softrelu_(x))
+    RG_UNARY(isnan, T(x != x))
+    RG_UNARY(logical_not, T(x == T(0)))
+    RG_BINARY(add, x + y)
+    RG_BINARY(sub, x - y)
+    RG_BINARY(mul, x * y)
+    RG_BINARY(div, x / y)
+    RG_BINARY(power, std::pow(x, y))
+    RG_BINARY(maximum, x > y || x != x ? x : y)
+    RG_BINARY(minimum, x < y || x != x ? x : y)
+    RG_BINARY(mod, mod_(x, y))
+    RG_BINARY(hypot, std::hypot(x, y))
+    RG_BINARY(equal, T(x == y))
+    RG_BINARY(not_equal, T(x != y))
+    RG_BINARY(greater, T(x > y))
+    RG_BINARY(greater_equal, T(x >= y))
+    RG_BINARY(lesser, T(x < y))
+    RG_BINARY(lesser_equal, T(x <= y))
+    RG_BINARY(logical_and, T(x != T(0) && y != T(0)))
+    RG_BINARY(logical_or, T(x != T(0) || y != T(0)))
+    RG_BINARY(logical_xor, T((x != T(0)) != (y != T(0))))
+    RG_UNARY(add_S, x + s)
+    RG_UNARY(rsub_S, s - x)
+    RG_UNARY(mul_S, x * s)
+    RG_UNARY(rdiv_S, s / x)
+    RG_UNARY(power_S, std::pow(x, s))
+    RG_UNARY(rpower_S, std::pow(s, x))
+    RG_UNARY(mod_S, mod_(x, s))
+    RG_UNARY(rmod_S, mod_(s, x))
+    RG_UNARY(maximum_S, x > s || x != x ? x : s)
+    RG_UNARY(minimum_S, x < s || x != x ? x : s)
+    RG_UNARY(hypot_S, std::hypot(x, s))
+    RG_UNARY(equal_S, T(x == s))
+    RG_UNARY(not_equal_S, T(x != s))
+    RG_UNARY(greater_S, T(x > s))
+    RG_UNARY(greater_equal_S, T(x >= s))
+    RG_UNARY(lesser_S, T(x < s))
+    RG_UNARY(lesser_equal_S, T(x <= s))
+    RG_BINARY(dtanh, x * fma_(-y, y, T(1)))
+    RG_BINARY(dsigmoid, x * (y * (T(1) - y)))
+    RG_BINARY(drelu, y > T(0) ? x : T(0))
+    case EwOp::where: RG_LOOP { T x = a[i], y = b[i], z = c[i]; o[i] = x != T(0) ? y : z; } break;
+    case EwOp::kCount: break;
+  }
+}
+
+template <class T>
+inline const T* row_of(const Source<T>& s, int64_t r) {
+  return s.base + (s.index != nullptr ? s.index[r] : r) * s.stride;
+}
+
+// Columns first ... first + n of row r, into `to`; rows with `start` are summed.
+template <class T>
+inline void load(const Source<T>& s, int64_t r, int64_t first, int64_t n, T* to) {
+  if (s.start == nullptr) {
+    const T* from = row_of(s, r) + first;
+    RG_LOOP to[i] = from[i];
+    return;
+  }
+  int64_t k = s.start[r], end = s.start[r + 1];
+  if (k == end) {
+    RG_LOOP to[i] = T(0);
+    return;
+  }
+  const T* from = s.base + s.index[k] * s.stride + first;
+  RG_LOOP to[i] = from[i];
+  while (++k < end) {
+    from = s.base + s.index[k] * s.stride + first;
+    RG_LOOP to[i] += from[i];
+  }
+}
+
+template <class T>
+void ew(const EwProgram& p, const Source<T>* sources, const Target<T>* targets, int64_t rows, T* scratch) {
+  const int64_t cols = p.cols, inputs = static_cast<int64_t>(p.inputs.size()), values = inputs + static_cast<int64_t>(p.code.size());
+  if (rows == 0 || cols == 0) return;
+  int64_t room = min_<int64_t>(kL1 / static_cast<int64_t>(sizeof(T)), kScratch) / (p.buffers > 0 ? p.buffers : 1);
+  int64_t width = min_<int64_t>(cols, room > 16 ? room : 16);          // columns of a block
+  int64_t height = width < cols ? 1 : (room / cols > 1 ? room / cols : 1);  // rows of a block
+  const T* at[1024];
+  if (values > 1024) __builtin_trap();  // EwProgram::prepare refuses it
+  for (int64_t r = 0; r < rows; r += height) {
+    int64_t h = min_(height, rows - r);
+    for (int64_t q = 0; q < cols; q += width) {
+      int64_t w = min_(width, cols - q), n = h * w;
+      for (int64_t v = 0; v < inputs; ++v) {
+        const Source<T>& s = sources[p.inputs[v].source];
+        T* buffer = scratch + p.buffer[v] * room;
+        if (p.inputs[v].cell) {
+          for (int64_t k = 0; k < h; ++k) {
+            T value;
+            load(s, r + k, 0, 1, &value);
+            T* to = buffer + k * w;
+            for (int64_t i = 0; i < w; ++i) to[i] = value;
+          }
+        } else if (s.start == nullptr && s.index == nullptr && (h == 1 || (s.stride == cols && w == cols))) {
+          at[v] = s.base + r * s.stride + q;  // read in place
+          continue;
+        } else {
+          for (int64_t k = 0; k < h; ++k) load(s, r + k, q, w, buffer + k * w);
+        }
+        at[v] = buffer;
+      }
+      for (int64_t v = inputs; v < values; ++v) {
+        const EwInstr& e = p.code[v - inputs];
+        T* o = scratch + p.buffer[v] * room;
+        apply<T>(e.op, at[e.a], e.b < 0 ? nullptr : at[e.b], e.c < 0 ? nullptr : at[e.c], static_cast<T>(e.scalar), o, n);
+        at[v] = o;
+      }
+      for (const EwOutput& e : p.outputs) {
+        const Target<T>& t = targets[e.target];
+        const T* from = at[e.value];
+        for (int64_t k = 0; k < h; ++k) {
+          T* to = t.base + (r + k) * t.stride + q;
+          const T* row = from + k * w;
+          int64_t n = w;
+          RG_LOOP to[i] = row[i];
+        }
+      }
+    }
+  }
+}
+
+// A row in one place: where it lies, or a copy in `scratch`; whole rows that do not fit are summed in parts by `each`.
+template <class T>
+inline const T* whole_row(const Source<T>& s, int64_t r, int64_t cols, T* scratch) {
+  if (s.start == nullptr) return row_of(s, r);
+  if (s.start[r + 1] - s.start[r] == 1) return s.base + s.index[s.start[r]] * s.stride;
+  if (cols > kScratch) return nullptr;
+  load(s, r, 0, cols, scratch);
+  return scratch;
+}
+
+template <class T>
+inline T element(const Source<T>& s, int64_t r, int64_t c) {
+  T value;
+  load(s, r, c, 1, &value);
+  return value;
+}
+
+template <class T>
+void map(const Source<T>& in, const int32_t* map, int64_t cols, const Target<T>& out, int64_t rows, T* scratch) {
+  int64_t most = 0;
+  if (in.start != nullptr)
+    for (int64_t c = 0; c < cols; ++c) most = map[c] + 1 > most ? map[c] + 1 : most;
+  for (int64_t r = 0; r < rows; ++r) {
+    const T* from = whole_row(in, r, most, scratch);
+    T* to = out.base + r * out.stride;
+    for (int64_t c = 0; c < cols; ++c)
+      to[c] = map[c] < 0 ? T(0) : from != nullptr ? from[map[c]] : element(in, r, map[c]);
+  }
+}
+
+// Sums in 16 lanes and then over the lanes: an order that depends on the length alone.
+template <class T>
+inline T sum_of(const T* x, int64_t n) {
+  T lanes[16] = {};
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16)
+    for (int k = 0; k < 16; ++k) lanes[k] += x[i + k];
+  T total = T(0);
+  for (int k = 0; k < 16; ++k) total += lanes[k];
+  for (; i < n; ++i) total += x[i];
+  return total;
+}
+
+template <class T>
+inline T dot_of(const T* x, const T* y, int64_t n) {
+  T lanes[16] = {};
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16)
+    for (int k = 0; k < 16; ++k) lanes[k] = fma_(x[i + k], y[i + k], lanes[k]);
+  T total = T(0);
+  for (int k = 0; k < 16; ++k) total += lanes[k];
+  for (; i < n; ++i) total = fma_(x[i], y[i], total);
+  return total;
+}
+
+template <class T>
+T reduced(Reduction kind, const T* x, int64_t n) {
+  T total = T(0);
+  switch (kind) {
+    case Reduction::kSum: return sum_of(x, n);
+    case Reduction::kMean: return sum_of(x, n) / static_cast<T>(n);
+    case Reduction::kMax:
+      total = x[0];
+      for (int64_t i = 1; i < n; ++i) total = x[i] > total || x[i] != x[i] ? x[i] : total;
+      return total;
+    case Reduction::kMin:
+      total = x[0];
+      for (int64_t i = 1; i < n; ++i) total = x[i] < total || x[i] != x[i] ? x[i] : total;
+      return total;
+    case Reduction::kProd:
+      total = T(1);
+      for (int64_t i = 0; i < n; ++i) total *= x[i];
+      return total;
+    case Reduction::kNorm2: return std::sqrt(dot_of(x, x, n));
+    case Reduction::kNorm1:
+      for (int64_t i = 0; i < n; ++i) total += std::fabs(x[i]);
+      return total;
+    case Reduction::kNanSum:
+      for (int64_t i = 0; i < n; ++i) total += x[i] == x[i] ? x[i] : T(0);
+      return total;
+    default:
+      total = T(1);
+      for (int64_t i = 0; i < n; ++i) total *= x[i] == x[i] ? x[i] : T(1);
+      return total;
+  }
+}
+
+template <class T>
+void reduce(Reduction kind, const Source<T>& in, int64_t groups, int64_t length, const Target<T>& out, int64_t rows,
+            T* scratch) {
+  for (int64_t r = 0; r < rows; ++r) {
+    const T* from = whole_row(in, r, groups * length, scratch);
+    for (int64_t g = 0; g < groups; ++g) {
+      const T* x = from == nullptr ? nullptr : from + g * length;
+      if (x == nullptr && length <= kScratch) {
+        load(in, r, g * length, length, scratch);
+        x = scratch;
+      }
+      T total = T(0);
+      if (length == 0) total = kind == Reduction::kProd || kind == Reduction::kNanProd ? T(1) : T(0);
+      else if (x != nullptr) total = reduced(kind, x, length);
+      out.base[r * out.stride + g] = total;
+    }
+  }
+}
+
+template <class T>
+void soft(Soft kind, double temperature, const Source<T>& in, int64_t groups, int64_t length, const Target<T>& out,
+          int64_t rows, T*) {
+  T heat = static_cast<T>(temperature);
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t g = 0; g < groups; ++g) {
+      T* o = out.base + r * out.stride + g * length;
+      load(in, r, g * length, length, o);
+      int64_t n = length;
+      if (kind == Soft::kSoftmin) RG_LOOP o[i] = -o[i];
+      T most = reduced(Reduction::kMax, o, n);
+      RG_LOOP o[i] = (o[i] - most) / heat;
+      if (kind == Soft::kLogSoftmax) {
+        T lanes = T(0);
+        for (int64_t i = 0; i < n; ++i) lanes += exp_(o[i]);
+        T shift = std::log(lanes);
+        RG_LOOP o[i] -= shift;
+      } else {
+        RG_LOOP o[i] = exp_(o[i]);
+        T total = sum_of(o, n);
+        RG_LOOP o[i] /= total;
+      }
+    }
+}
+
+template <class T>
+void bdot(const Source<T>& a, bool turn_a, const Source<T>& b, bool turn_b, int64_t m, int64_t n, int64_t k,
+          const Target<T>& out, int64_t rows, T* scratch) {
+  T* other = scratch + kScratch / 2;
+  for (int64_t r = 0; r < rows; ++r) {
+    bool fits = m * k <= kScratch / 2 && n * k <= kScratch / 2;
+    const T* x = fits || a.start == nullptr ? whole_row(a, r, m * k, scratch) : nullptr;
+    const T* y = fits || b.start == nullptr ? whole_row(b, r, n * k, other) : nullptr;
+    T* o = out.base + r * out.stride;
+    if (x == nullptr || y == nullptr) {  // wide and summed: element by element
+      for (int64_t i = 0; i < m; ++i)
+        for (int64_t j = 0; j < n; ++j) {
+          T total = T(0);
+          for (int64_t l = 0; l < k; ++l)
+            total += element(a, r, turn_a ? l * m + i : i * k + l) * element(b, r, turn_b ? j * k + l : l * n + j);
+          o[i * n + j] = total;
+        }
+    } else if (n == 1 && !turn_a) {  // b is a vector, whichever way it is turned
+      for (int64_t i = 0; i < m; ++i) o[i] = dot_of(x + i * k, y, k);
+    } else if (!turn_b || n == 1) {
+      for (int64_t i = 0; i < m * n; ++i) o[i] = T(0);
+      for (int64_t l = 0; l < k; ++l)
+        if (n == 1) {  // a turned: columns of it, added up
+          T scale = y[l];
+          const T* column = x + l * m;
+          for (int64_t i = 0; i < m; ++i) o[i] = fma_(column[i], scale, o[i]);
+        } else {
+          const T* row = y + l * n;
+          for (int64_t i = 0; i < m; ++i) {
+            T scale = turn_a ? x[l * m + i] : x[i * k + l];
+            T* to = o + i * n;
+            for (int64_t j = 0; j < n; ++j) to[j] = fma_(scale, row[j], to[j]);
+          }
+        }
+    } else if (k == 1) {  // an outer product
+      for (int64_t i = 0; i < m; ++i) {
+        T scale = x[i];
+        T* to = o + i * n;
+        for (int64_t j = 0; j < n; ++j) to[j] = scale * y[j];
+      }
+    } else {
+      for (int64_t i = 0; i < m; ++i)
+        for (int64_t j = 0; j < n; ++j) {
+          T total = T(0);
+          if (!turn_a) {
+            total = dot_of(x + i * k, y + j * k, k);
+          } else {
+            for (int64_t l = 0; l < k; ++l) total = fma_(x[l * m + i], y[j * k + l], total);
+          }
+          o[i * n + j] = total;
+        }
+    }
+  }
+}
+
+inline int64_t bounded(double value, bool wrap, int64_t length) {
+  if (!(value == value)) return 0;
+  double most = static_cast<double>(length);
+  if (wrap) {
+    double r = std::fmod(std::trunc(value), most);
+    return static_cast<int64_t>(r < 0 ? r + most : r);
+  }
+  return value <= 0 ? 0 : value >= most - 1 ? length - 1 : static_cast<int64_t>(value);
+}
+
+template <class T>
+void pick(const Source<T>& in, const Source<T>& index, bool wrap, int64_t groups, int64_t length, const Target<T>& out,
+          int64_t rows, T*) {
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t g = 0; g < groups; ++g) {
+      int64_t at = bounded(static_cast<double>(element(index, r, g)), wrap, length);
+      out.base[r * out.stride + g] = element(in, r, g * length + at);
+    }
+}
+
+template <class T>
+void one_hot(const Source<T>& index, double on, double off, int64_t groups, int64_t length, const Target<T>& out,
+             int64_t rows, T*) {
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t g = 0; g < groups; ++g) {
+      T* o = out.base + r * out.stride + g * length;
+      double at = static_cast<double>(element(index, r, g));
+      for (int64_t i = 0; i < length; ++i) o[i] = static_cast<T>(off);
+      if (at >= 0 && at < static_cast<double>(length)) o[static_cast<int64_t>(at)] = static_cast<T>(on);
+    }
+}
+
+template <class T>
+void column_sums(const T* in, int64_t stride, int64_t rows, int64_t cols, T* total) {
+  for (int64_t r = 0; r < rows; ++r) {
+    const T* row = in + r * stride;
+    int64_t n = cols;
+    RG_LOOP total[i] += row[i];
+  }
+}
+
+template <class T>
+void transpose(const T* in, int64_t rows, int64_t cols, T* out) {
+  constexpr int64_t kBlock = 16;
+  for (int64_t r = 0; r < rows; r += kBlock)
+    for (int64_t c = 0; c < cols; c += kBlock) {
+      int64_t h = min_(kBlock, rows - r), w = min_(kBlock, cols - c);
+      for (int64_t j = 0; j < w; ++j)
+        for (int64_t i = 0; i < h; ++i) out[(c + j) * rows + r + i] = in[(r + i) * cols + c + j];
+    }
+}
+
+template <class T>
+constexpr Kernels<T> table() {
+  return {ew<T>, map<T>, reduce<T>, soft<T>, bdot<T>, pick<T>, one_hot<T>, column_sums<T>, transpose<T>};
+}
+
+}  // namespace
+
+extern const Kernels<float> kFloat = table<float>();
+extern const Kernels<double> kDouble = table<double>();
+
+}  // namespace RG_ISA_NAME
+}  // namespace rg

@@ -1,0 +1,1 @@
+"""The binding to the native core: lowering of segments to its instructions, encoding, calls."""

@@ -1,0 +1,110 @@
+"""Programs of the core, made once for a Program, mode and shapes, and kept; or why one cannot be made."""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from typing import Any, Dict, Optional, Tuple
+
+import numpy as np
+
+from ..executor import NODES, Call
+from ..recipes import Compiled, compiled
+from .binding import FIELD_TYPES, RunArgs, core, ew_names, failure, pointers
+from .encode import Encoded, encode
+from .lower import Unsupported
+
+__all__ = ["CoreProgram", "CoreRun", "core_program", "why_not"]
+
+
+class CoreProgram:
+    """A recipe in the core."""
+
+    def __init__(self, code: Compiled):
+        self.lib = core()
+        assert self.lib is not None
+        self.recipe = code.recipe
+        self.encoded: Encoded = encode(code.recipe, ew_names())
+        words = self.encoded.words
+        self.handle = self.lib.rg_program_new(words.ctypes.data, len(words))
+        if not self.handle:
+            raise failure(self.recipe, self.encoded, None, 0)
+        weakref.finalize(self, self.lib.rg_program_free, self.handle)
+
+
+def core_program(code: Compiled) -> Tuple[Optional[CoreProgram], str]:
+    """The core's program of what was compiled, or None and why."""
+    found: Dict[str, Any] = code.__dict__
+    if "core" not in found:
+        if core() is None:
+            found["core"] = None, "there is no native core on this machine (python -m recursive_gluon info)"
+        else:
+            try:
+                found["core"] = CoreProgram(code), ""
+            except Unsupported as error:
+                found["core"] = None, str(error)
+    return found["core"]
+
+
+def why_not(call: Call) -> str:
+    """Why the native core cannot run a call; empty where it can."""
+    if call.ctx.device_type != "cpu":
+        return f"it runs on {call.ctx}"
+    for name in call.program.fields:
+        if name in call.fields and np.dtype(call.fields[name].dtype).name not in FIELD_TYPES:
+            return f"field {name!r} has the type {np.dtype(call.fields[name].dtype).name}"
+    return core_program(compiled(call))[1]
+
+
+class CoreRun:
+    """A run in the core: planned when it is made, as far as structure alone decides."""
+
+    def __init__(self, program: CoreProgram, call: Call, fields: Dict[str, np.ndarray], recompute: bool = False,
+                 trace: bool = False):
+        lib, s = program.lib, call.structure
+        assert lib is not None
+        self.lib, self.program, self.structure, self.max_nodes = lib, program, s, call.max_nodes
+        arrays = [fields[name] for name in program.encoded.fields]
+        data = pointers([a.ctypes.data for a in arrays])
+        types = (ctypes.c_int64 * max(len(arrays), 1))(*(FIELD_TYPES[a.dtype.name] for a in arrays))
+        cols = (ctypes.c_int64 * max(len(arrays), 1))(*(a.size // max(len(a), 1) for a in arrays))
+        ints = (ctypes.c_int64 * max(len(call.ints), 1))(*call.ints)
+        layout = [np.ascontiguousarray(a, np.int32) for a in (s.tree_offsets, s.roots, s.child_offsets, s.children)]
+        args = RunArgs(s.num_trees, s.num_nodes, len(layout[3]), *(a.ctypes.data for a in layout),
+                       *(ctypes.addressof(x) for x in (data, types, cols, ints)), call.max_depth, call.max_nodes,
+                       len(arrays), len(call.ints), call.returns == NODES, recompute, trace, 0)
+        self.fields = arrays  # the core reads them while it runs
+        self.handle = lib.rg_run_new(program.handle, ctypes.byref(args))
+        if not self.handle:
+            raise self.error()
+
+    def error(self) -> BaseException:
+        return failure(self.program.recipe, self.program.encoded, self.structure, self.max_nodes)
+
+    def check(self, result: int) -> None:
+        if result != 0:
+            raise self.error()
+
+    @property
+    def planned(self) -> bool:
+        return bool(self.lib.rg_run_planned(self.handle))
+
+    def looked_up(self, table: int) -> np.ndarray:
+        """The rows of an embedding table that are looked up, in the core's order."""
+        count = self.lib.rg_run_lookups(self.handle, table)
+        if count < 0:
+            raise self.error()
+        index = np.empty(count, np.int32)
+        self.check(self.lib.rg_run_looked_up(self.handle, table, index.ctypes.data))
+        return index
+
+    def figure(self, what: int, index: int = 0) -> int:
+        return self.lib.rg_run_figure(self.handle, what, index)
+
+    def release(self) -> None:
+        if self.handle:
+            self.lib.rg_run_free(self.handle)
+            self.handle = None
+
+    def __del__(self) -> None:
+        self.release()
