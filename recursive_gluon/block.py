@@ -12,6 +12,7 @@ from ._compat import mx
 from .capture.nodes import EagerNode, Layout, Node
 from .capture.symbols import current_trace
 from .capture.tracer import Body
+from .core_calls import CoreCalls
 from .data.forest import Forest, latest_layout
 from .data.tree import Tree
 from .eager import EagerRun, current_run
@@ -66,7 +67,8 @@ class RecursiveBlock(HybridBlock):
 
     def __init__(self, prefix: Optional[str] = None, params=None):
         super().__init__(prefix=prefix, params=params)
-        self._executor, self._max_depth = "mxnet", 10_000
+        self._executor, self._max_depth, self._recompute = "auto", 10_000, False
+        self._core = CoreCalls(self)
         self._sources: Dict[Any, "Source"] = {}
         self._graphs: Dict[Any, tuple] = {}
         self._layout: Optional[Layout] = None
@@ -77,15 +79,27 @@ class RecursiveBlock(HybridBlock):
         """Override with the computation for one node. `F` is ``mx.nd`` or ``mx.sym``; parameters come by name."""
         raise NotImplementedError("a RecursiveBlock needs hybrid_forward(self, F, node, ...)")
 
-    def hybridize(self, active: bool = True, executor: Optional[str] = None, max_depth: Optional[int] = None, **kwargs):
+    def hybridize(
+        self,
+        active: bool = True,
+        executor: Optional[str] = None,
+        max_depth: Optional[int] = None,
+        recompute: Optional[bool] = None,
+        **kwargs,
+    ):
         """Run calls as graphs; takes what ``HybridBlock.hybridize`` takes, and
 
         Parameters
         ----------
-        executor : {'mxnet', 'reference'}
-            'mxnet' batches over frames; 'reference' interprets frame by frame, to compare with.
+        executor : {'auto', 'native', 'mxnet', 'reference'}
+            'native' is the C++ core, 'mxnet' batches over frames with MXNet's operators, 'reference' interprets frame
+            by frame, to compare with. 'auto', the default, is 'native' where the core can run the program (see
+            :func:`~recursive_gluon.explain`) and 'mxnet' elsewhere.
         max_depth : int, default 10,000 or twice the nodes of the forest, whichever is more
             Calls nested deeper raise DepthLimitError.
+        recompute : bool, default False
+            On the core: keep only what passes between calls, and compute the rest again for the gradient, which is the
+            same but for the order of sums.
         """
         if executor is not None:
             if executor not in EXECUTORS:
@@ -93,6 +107,8 @@ class RecursiveBlock(HybridBlock):
             self._executor = executor
         if max_depth is not None:
             self._max_depth = max_depth
+        if recompute is not None:
+            self._recompute = bool(recompute)
         super().hybridize(active, **kwargs)
 
     def _parameters(self) -> list:
@@ -106,6 +122,7 @@ class RecursiveBlock(HybridBlock):
         self.__dict__["_collected"] = None
         self.__dict__.setdefault("_graphs", {}).clear()
         self.__dict__.setdefault("_sources", {}).clear()
+        self._core.clear()
 
     def __call__(self, *args, nodes: bool = False, max_nodes: int = 0):
         node = args[0] if args and isinstance(args[0], Node) else None
@@ -134,26 +151,37 @@ class RecursiveBlock(HybridBlock):
                 return EagerRun(forest, layout).run(self, has_node, tensors, arguments, returns == NODES)
             source = self._source(arguments, has_node, layout)
             self._initialize(source.live.program, forest, tensors)
-            if self._executor == "mxnet":
+            if self._executor in ("auto", "native"):
+                outputs = self._core.call(source, forest, arguments, returns, max_nodes)
+                if outputs is not None:
+                    self._current = self._key(source, forest, arguments, returns, max_nodes)
+                    return outputs
+            if self._executor in ("auto", "mxnet"):
                 self._plan_ahead(source, forest, arguments, returns, max_nodes)
-            key = (
-                source,
-                tuple(a for a in arguments if not isinstance(a, mx.nd.NDArray)),
-                returns,
-                max_nodes,
-                self._depth_limit(forest.num_nodes),
-                forest.fields,
-                source.inputs,
-            )
-            return self._cached_call(key, forest, tensors)
+            return self._cached_call(self._key(source, forest, arguments, returns, max_nodes), forest, tensors)
+
+    def _key(self, source: "Source", forest: Forest, arguments, returns: str, max_nodes: int) -> tuple:
+        """Calls with the same key have the same graph."""
+        return (
+            source,
+            tuple(a for a in arguments if not isinstance(a, mx.nd.NDArray)),
+            returns,
+            max_nodes,
+            self._depth_limit(forest.num_nodes),
+            forest.fields,
+            source.inputs,
+        )
 
     def export(self, path: str, epoch: int = 0, remove_amp_cast: bool = True):
         """Write ``path-symbol.json`` and ``path-0000.params``; see ``HybridBlock.export``.
 
         The file holds every path traced so far; a call on data that takes another path raises UnseenPath.
         """
-        if self._cached_graph and self._current is not None:
-            self._cached_graph = self._graph_of(self._current)[:2]
+        if self._current is not None:  # calls on the core have left no graph behind
+            inputs, out, _ = self._graph_of(self._current)
+            params = self.collect_params()
+            self._cached_graph = inputs, out
+            self._cached_op_args = [(False, params[name]) for name in out.list_inputs() if name in params]
         super().export(path, epoch, remove_amp_cast)
 
     @property
@@ -164,7 +192,14 @@ class RecursiveBlock(HybridBlock):
         return list(self._sources.values())[-1].live.program
 
     def _call_for(
-        self, source: "Source", forest: Forest, arguments, train: bool, returns: str, max_nodes: int = 0
+        self,
+        source: "Source",
+        forest: Forest,
+        arguments,
+        train: bool,
+        returns: str,
+        max_nodes: int = 0,
+        keep: Optional[bool] = None,
     ) -> Call:
         """A call of this block as the executors take it."""
         program, ctx = source.live.program, forest.context
@@ -180,7 +215,7 @@ class RecursiveBlock(HybridBlock):
             tensors,
             ints,
             train,
-            train,
+            train if keep is None else keep,
             0,
             returns,
             max_nodes,

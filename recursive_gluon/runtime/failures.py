@@ -15,7 +15,8 @@ import mxnet.base as _base
 import mxnet.operator as _operator
 
 from .._compat import mx
-from ..errors import RecursiveGluonError
+from ..errors import NativeCoreError, RecursiveGluonError
+from .core.binding import backward_failure
 
 __all__ = ["failing_clearly", "one_at_a_time"]
 
@@ -23,6 +24,7 @@ _kept: List[BaseException] = []
 _lock = threading.Lock()
 #: how MXNet's message names the callbacks of Python operators
 _MARKS = ("kCustomOpForward", "kCustomOpBackward", "kCustomOpPropInferShape", "kCustomOpPropInferType")
+_CORE_MARK = "kCustomFunctionBackward"
 
 
 def failing_clearly(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -65,6 +67,10 @@ def _last_error():
         with _lock:
             if _kept:
                 return _kept.pop()
+    if _CORE_MARK in str(error):
+        text = backward_failure()
+        if text:
+            return NativeCoreError(f"native core: {text}")
     return error
 
 

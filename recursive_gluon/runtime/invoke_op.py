@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from .._compat import mx
-from ..errors import FieldError, TraceError, UnseenPath
+from ..errors import FieldError, NativeCoreError, TraceError, UnseenPath
 from ..program.infer import Types
 from ..program.ir import Program
 from ..program.serial import load, to_json
@@ -24,6 +24,8 @@ from ..schedule.faults import Unseen
 from ..structure import Structure, unpack
 from . import batched, reference
 from .arrays import assign, host_copy
+from .core import executor as native
+from .core.programs import why_not
 from .executor import NODES, ROOTS, Call, Result
 from .failures import failing_clearly, one_at_a_time
 from .indices import check_indices
@@ -32,7 +34,21 @@ from .recipes import infer_cached
 __all__ = ["OP_TYPE", "EXECUTORS", "Options", "Live", "invoke_symbol", "input_order"]
 
 OP_TYPE = "recursive_gluon_invoke"
-EXECUTORS = {"mxnet": batched.run, "reference": reference.run}
+
+
+def _best(call: Call) -> Result:
+    """The native core where it can run the call, else MXNet's operators."""
+    return native.run(call) if not why_not(call) else batched.run(call)
+
+
+def _native(call: Call) -> Result:
+    why = why_not(call)
+    if why:
+        raise NativeCoreError(f"executor='native', but the core cannot run this: {why}")
+    return native.run(call)
+
+
+EXECUTORS = {"auto": _best, "native": _native, "mxnet": batched.run, "reference": reference.run}
 
 
 class Live:
@@ -72,7 +88,7 @@ class Options:
     num_args: int
     ints: Tuple[int, ...] = ()
     returns: str = ROOTS
-    executor: str = "mxnet"
+    executor: str = "auto"
     max_nodes: int = 0
     max_depth: int = 10_000
     #: inputs, auxiliary states and outputs of the operator: known where its Program cannot be read

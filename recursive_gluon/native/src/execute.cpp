@@ -60,7 +60,7 @@ class Typed final : public Execution {
     bool ahead = plan_.finished();
     for (;;) {
       if (!ahead && !plan_.next_round()) break;
-      if (!ahead && plan_.finished()) number_lookups();
+      if (!ahead) number_lookups();
       make_room(first == 0);
       transpose_matrices(first);
       Forward job(*this, first, plan_.batches.size());
@@ -676,11 +676,12 @@ class Typed final : public Execution {
       }
   }
 
+  // What is looked up by the rows that were planned since the last time.
   void number_lookups() {
     size_t segments = p_.segments.size();
     lookup_rows_.assign(p_.table_rows.size(), 0);
-    lookup_base_.assign(segments, {});
-    lookup_index_.assign(segments, {});
+    lookup_base_.resize(segments);
+    lookup_index_.resize(segments);
     for (size_t s = 0; s < segments; ++s) {
       const Segment& segment = p_.segments[s];
       lookup_base_[s].assign(segment.slots.size(), 0);
@@ -691,14 +692,15 @@ class Typed final : public Execution {
         lookup_base_[s][k] = lookup_rows_[slot.table];
         lookup_rows_[slot.table] += plan_.segment_size[s];
         const FieldView& field = plan_.forest.fields[slot.source];
+        const Ids& nodes = plan_.slots[s][k].index;
         Ids& index = lookup_index_[s][k];
-        for (int64_t node : rows_of(static_cast<int32_t>(s), static_cast<int32_t>(k)).index) {
-          double value = field.at(node);
+        for (size_t i = index.size(); i < nodes.size(); ++i) {
+          double value = field.at(nodes[i]);
           if (!(value >= 0 && value < static_cast<double>(p_.table_rows[slot.table]))) {
             int64_t bits;
             std::memcpy(&bits, &value, sizeof bits);
             throw Fault(Kind::kIndex, "a field looks up what the table has not",
-                        {segment.function, static_cast<int64_t>(s), static_cast<int64_t>(k), node, bits}, {});
+                        {segment.function, static_cast<int64_t>(s), static_cast<int64_t>(k), nodes[i], bits}, {});
           }
           index.push_back(static_cast<int64_t>(value));
         }

@@ -15,7 +15,7 @@ from ...program.expr import Expr
 from ...schedule.faults import Unseen, call_path, call_step, check_count, endless, raised
 from ...schedule.recipe import Recipe
 
-__all__ = ["RunArgs", "core", "ew_names", "failure", "pointers", "FIELD_TYPES"]
+__all__ = ["RunArgs", "backward_failure", "core", "ew_names", "failure", "pointers", "FIELD_TYPES"]
 
 #: types of fields that the core reads
 FIELD_TYPES = {"float32": 0, "float64": 1, "int32": 2, "int64": 3, "uint8": 4, "int8": 5}
@@ -54,6 +54,8 @@ _PROTOTYPES: Dict[str, Tuple[Any, List[Any]]] = {
     "rg_run_batch": (_i32, [_p, _i64, _p]),
     "rg_run_after": (_i64, [_p, _i64, _p]),
     "rg_run_spans": (_i64, [_p, _p]),
+    "rg_call": (_i32, [_p, _p, _p]),
+    "rg_backward_failure": (None, [_p, _i64]),
     "rg_workers": (_i32, [_i32]),
     "rg_set_poll": (None, [_p]),
     "rg_trim": (None, []),
@@ -96,6 +98,17 @@ def _poll() -> int:
 
 def _nothing() -> int:
     return 0
+
+
+def backward_failure() -> str:
+    """What a gradient that failed on the tape said; empty if none did."""
+    if not core.cache_info().currsize:
+        return ""
+    lib, text = core(), ctypes.create_string_buffer(4096)
+    if lib is None:
+        return ""
+    lib.rg_backward_failure(text, len(text))
+    return text.value.decode(errors="replace")
 
 
 def pointers(addresses: List[int]) -> Any:
