@@ -10,11 +10,13 @@ from .explain import explain as explain
 from .imports import import_block as import_block
 from .structure import string_code as string_code
 from .subgraph import SubGraph as SubGraph
+from .trainer import Trainer as Trainer
 
 __all__ = [
     "Forest",
     "RecursiveBlock",
     "SubGraph",
+    "Trainer",
     "Tree",
     "data",
     "explain",

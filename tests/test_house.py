@@ -22,6 +22,7 @@ ARROWS = {
     "bridge": GROUND | {"program", "schedule", "capture", "runtime"},
     "data": GROUND,
     "_progress": GROUND,
+    "trainer": GROUND | {"native"},
     "eager": GROUND | {"capture", "data"},
     "source": GROUND | {"program", "capture", "schedule", "runtime"},
     "core_calls": GROUND | {"capture", "schedule", "runtime"},

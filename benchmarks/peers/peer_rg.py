@@ -1,6 +1,6 @@
 """recursive_gluon: the networks of recursive_gluon.nn, which are written for one node, hybridized. Trees are
 made once (dataset); a step builds the Forest of its batch, runs net(forest, nodes=True), the loss over all nodes,
-backward and the update. --executor picks what runs the graph."""
+backward and rg.Trainer's update. --executor picks what runs the graph, --trainer stock is gluon.Trainer."""
 import os
 import sys
 
@@ -8,7 +8,8 @@ import common as C
 
 
 def extra(ap):
-    ap.add_argument("--executor", default="mxnet", help="mxnet (batched) or reference (frame by frame)")
+    ap.add_argument("--executor", default="auto", help="auto, native, mxnet (batched) or reference (frame by frame)")
+    ap.add_argument("--trainer", default="rg", choices=["rg", "stock"])
     ap.add_argument("--emb", default="sparse", choices=["sparse", "dense"])
 
 
@@ -53,7 +54,8 @@ class Peer:
             parameter.set_data(nd.array(value))
         self.net.hybridize(executor=args.executor)
         self.loss = gluon.loss.SoftmaxCrossEntropyLoss()
-        self.trainer = gluon.Trainer(self.net.collect_params(), "sgd",
+        self.loss.hybridize(static_alloc=True, static_shape=True)
+        self.trainer = (rg.Trainer if args.trainer == "rg" else gluon.Trainer)(self.net.collect_params(), "sgd",
                                      {"learning_rate": lr, "momentum": 0.0, "wd": 0.0}, kvstore=None)
 
     def dataset(self, pool):
@@ -81,6 +83,6 @@ class Peer:
         return loss.asscalar()
 
 
-name = "recursive_gluon" + ("" if args.executor == "mxnet" else "-" + args.executor) + \
+name = "recursive_gluon" + ("" if args.executor == "auto" else "-" + args.executor) + \
        ("-denseemb" if args.emb == "dense" else "")
 C.main(name, Peer, args, {"version": rg.__version__, "mxnet": mx.__version__})

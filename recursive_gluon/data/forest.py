@@ -102,10 +102,10 @@ class Forest(tuple):
                                       slots=t.slots, list_slot=t.list_slot) for t in trees]
             fields = ('index',)
         structure = _join(trees, fields, slots, list_slot)
-        arrays = [mx.nd.array(pack(structure), ctx=ctx, dtype='int32')]
+        arrays = [_on_device(pack(structure), ctx, 'int32')]
         for name in fields:
             values = _join_field(name, trees, mappings.get(name))
-            arrays.append(mx.nd.array(values, ctx=ctx, dtype=dtype if values.dtype.kind == 'f' else 'int32'))
+            arrays.append(_on_device(values, ctx, dtype if values.dtype.kind == 'f' else 'int32'))
         return cls._make(arrays, structure, object_type)
 
     @classmethod
@@ -337,6 +337,15 @@ def _mappings(vocab: Any) -> dict[str, Callable[[list[str]], list[Any]]]:
                                                  for value in vocab.values()):
         return {name: on_all(mapping) for name, mapping in vocab.items()}
     return {'word': on_all(vocab)}
+
+
+def _on_device(values: np.ndarray, ctx: mx.Context, dtype: Any) -> mx.nd.NDArray:
+    """A new array on a device. On the CPU its memory is handed over: a copy would go through MXNet's engine."""
+    if ctx != mx.cpu(0) or not values.size:
+        return mx.nd.array(values, ctx=ctx, dtype=dtype)
+    if np.dtype(dtype) != values.dtype or not values.flags.owndata or not values.flags.c_contiguous:
+        values = np.array(values, dtype)
+    return mx.nd.from_numpy(values, zero_copy=True)
 
 
 def _join(trees: list[Tree], fields: tuple[str, ...], slots: tuple[str, ...],

@@ -665,6 +665,7 @@ class Typed final : public Execution {
       for (const Instr& i : p_.segments[plan_.batches[b].segment].forward)
         if (i.code == Code::kGemm && i.n[3])
           rows[{i.in[1].id, i.in[1].offset}] += (plan_.batches[b].stop - plan_.batches[b].start) * i.n[0];
+    std::vector<Turn> turns;
     for (const Segment& s : p_.segments)
       for (const Instr& i : s.forward) {
         if (i.code != Code::kGemm || !i.n[3]) continue;
@@ -672,9 +673,39 @@ class Typed final : public Execution {
         if (transposed_.count(key) || rows[key] < kTransposeFrom) continue;
         Buffer<T>& copy = transposed_[key];
         copy.reserve(i.n[1] * i.n[2]);
-        k_.transpose(shared_[key.first] + key.second, i.n[1], i.n[2], copy.data());
+        turns.push_back({shared_[key.first] + key.second, copy.data(), i.n[1], i.n[2]});
       }
+    if (turns.empty()) return;
+    Turning job(*this, turns);
+    int64_t size = 0;
+    for (const Turn& turn : turns) size += turn.rows * turn.cols;
+    run(job, size > 50000 ? worker_count() : 1);
   }
+
+  struct Turn {
+    const T* from;
+    T* to;
+    int64_t rows, cols;
+  };
+  class Turning final : public Job {
+   public:
+    Turning(Typed& e, const std::vector<Turn>& turns) : e_(e), turns_(turns) {}
+    int32_t chains() const override { return static_cast<int32_t>(turns_.size()); }
+    int32_t waits(int32_t) const override { return 0; }
+    const std::vector<int32_t>& after(int32_t) const override { return none_; }
+    int32_t steps(int32_t) const override { return 1; }
+    int64_t tiles(int32_t c, int32_t) override { return (turns_[c].cols + kColumns - 1) / kColumns; }
+    void tile(int32_t c, int32_t, int64_t tile, int32_t) override {
+      const Turn& t = turns_[c];
+      e_.k_.transpose(t.from, t.rows, t.cols, tile * kColumns, std::min((tile + 1) * kColumns, t.cols), t.to);
+    }
+
+   private:
+    static constexpr int64_t kColumns = 64;
+    Typed& e_;
+    const std::vector<Turn>& turns_;
+    std::vector<int32_t> none_;
+  };
 
   // What is looked up by the rows that were planned since the last time.
   void number_lookups() {

@@ -432,15 +432,33 @@ void column_sums(const T* in, int64_t stride, int64_t rows, int64_t cols, T* tot
   }
 }
 
+// Four rows of four, turned in registers.
+inline void turn4(const float* in, int64_t cols, float* out, int64_t rows) {
+  typedef float V __attribute__((vector_size(16), aligned(4)));
+  typedef int32_t M __attribute__((vector_size(16)));
+  V a = *reinterpret_cast<const V*>(in), b = *reinterpret_cast<const V*>(in + cols);
+  V c = *reinterpret_cast<const V*>(in + 2 * cols), d = *reinterpret_cast<const V*>(in + 3 * cols);
+  V ab0 = __builtin_shuffle(a, b, M{0, 4, 1, 5}), ab1 = __builtin_shuffle(a, b, M{2, 6, 3, 7});
+  V cd0 = __builtin_shuffle(c, d, M{0, 4, 1, 5}), cd1 = __builtin_shuffle(c, d, M{2, 6, 3, 7});
+  *reinterpret_cast<V*>(out) = __builtin_shuffle(ab0, cd0, M{0, 1, 4, 5});
+  *reinterpret_cast<V*>(out + rows) = __builtin_shuffle(ab0, cd0, M{2, 3, 6, 7});
+  *reinterpret_cast<V*>(out + 2 * rows) = __builtin_shuffle(ab1, cd1, M{0, 1, 4, 5});
+  *reinterpret_cast<V*>(out + 3 * rows) = __builtin_shuffle(ab1, cd1, M{2, 3, 6, 7});
+}
+inline void turn4(const double* in, int64_t cols, double* out, int64_t rows) {
+  for (int64_t i = 0; i < 4; ++i)
+    for (int64_t j = 0; j < 4; ++j) out[j * rows + i] = in[i * cols + j];
+}
+
+// Columns first ... last of `in` (rows x cols) become rows of `out` (cols x rows).
 template <class T>
-void transpose(const T* in, int64_t rows, int64_t cols, T* out) {
-  constexpr int64_t kBlock = 16;
-  for (int64_t r = 0; r < rows; r += kBlock)
-    for (int64_t c = 0; c < cols; c += kBlock) {
-      int64_t h = min_(kBlock, rows - r), w = min_(kBlock, cols - c);
-      for (int64_t j = 0; j < w; ++j)
-        for (int64_t i = 0; i < h; ++i) out[(c + j) * rows + r + i] = in[(r + i) * cols + c + j];
-    }
+void transpose(const T* in, int64_t rows, int64_t cols, int64_t first, int64_t last, T* out) {
+  int64_t whole_rows = rows / 4 * 4, c = first;
+  for (; c + 16 <= last; c += 16)  // a line of memory is read whole before the next block
+    for (int64_t r = 0; r < whole_rows; r += 4)
+      for (int64_t k = c; k < c + 16; k += 4) turn4(in + r * cols + k, cols, out + k * rows + r, rows);
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t k = r < whole_rows ? c : first; k < last; ++k) out[k * rows + r] = in[r * cols + k];
 }
 
 template <class T>

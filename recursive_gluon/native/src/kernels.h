@@ -85,8 +85,8 @@ struct Kernels {
                   int64_t rows, T* scratch);
   // total[c] += sum over rows in[r][c]
   void (*column_sums)(const T* in, int64_t stride, int64_t rows, int64_t cols, T* total);
-  // out (cols x rows) = in (rows x cols) transposed
-  void (*transpose)(const T* in, int64_t rows, int64_t cols, T* out);
+  // columns first ... last of in (rows x cols) become rows of out (cols x rows)
+  void (*transpose)(const T* in, int64_t rows, int64_t cols, int64_t first, int64_t last, T* out);
 };
 
 template <class T>

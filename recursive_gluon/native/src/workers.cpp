@@ -245,12 +245,13 @@ void run(Job& job, int32_t workers) {
   bool helped = workers > 1 && !run.over() && pool().try_help(&run, workers - 1);
   auto asked = std::chrono::steady_clock::now();
   int idle = 0;
+  uint32_t rounds = 0;
   while (!run.over()) {
     if (run.work(0)) idle = 0;
     else if (++idle < 4096) pause();
     else std::this_thread::yield();
-    Poll poll = g_poll.load();
-    if (poll == nullptr) continue;
+    Poll poll = g_poll.load(std::memory_order_relaxed);
+    if (poll == nullptr || (++rounds & 63) != 0) continue;
     auto now = std::chrono::steady_clock::now();
     if (now - asked > std::chrono::milliseconds(100)) {
       asked = now;

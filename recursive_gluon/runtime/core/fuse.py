@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
-__all__ = ["Base", "Code", "Instr", "Operand", "Piece", "Value", "TEMP", "SAVED", "OUT", "SLOT", "SHARED", "OGRAD",
+__all__ = ["Base", "Code", "Instr", "Operand", "Piece", "Value", "kept", "TEMP", "SAVED", "OUT", "SLOT", "SHARED", "OGRAD",
            "IGRAD", "ZERO"]
 
 #: where rows lie; the order of native/src/program.h
@@ -117,6 +117,16 @@ def bounds(value: Value) -> Set[int]:
     return found
 
 
+def kept(piece: Piece) -> Optional[Operand]:
+    """Where a piece can still be read when its code is over; None: nowhere."""
+    base = piece.base
+    if base.kind == "operand" and base.operand is not None and base.operand.place in (SLOT, SHARED, ZERO):
+        there: Optional[Operand] = base.operand
+    else:
+        there = next((s for s in base.stores if s.place in (SAVED, OUT)), None)
+    return there and Operand(there.place, there.id, there.offset + piece.offset, piece.cols)
+
+
 class Code:
     """Collects bases; :meth:`emit` makes instructions of those that something outside needs."""
 
@@ -199,7 +209,7 @@ class Code:
     def emit(self) -> List[Instr]:
         """Instructions in an order in which they can run."""
         live = self._live()
-        bases = [b for b in self.bases if b in live]
+        bases = self._direct([b for b in self.bases if b in live])
         self._place(bases)
         steps: List[Tuple[int, int, Instr]] = []
         groups: Dict[Tuple[int, int], List[Base]] = {}
@@ -228,6 +238,21 @@ class Code:
             for piece in (*base.args, *base.reads):
                 stack.append(piece.base)
         return live
+
+    def _direct(self, bases: List[Base]) -> List[Base]:
+        """Let instructions write where their results would only be copied to."""
+        readers: Dict[Base, List[Base]] = {}
+        for base in bases:
+            for piece in (*base.args, *base.reads):
+                readers.setdefault(piece.base, []).append(base)
+        gone = set()
+        for base in bases:
+            mine = readers.get(base, [])
+            if base.kind == "instr" and len(mine) == 1 and mine[0].op == "copy" and mine[0].args[0].whole \
+                    and len(mine[0].stores) == 1 and mine[0] not in readers:
+                self.places[base] = mine[0].stores[0]
+                gone.add(mine[0])
+        return [b for b in bases if b not in gone]
 
     def _place(self, bases: List[Base]) -> None:
         """A place for everything that is read from memory and has none."""

@@ -229,7 +229,7 @@ class _Lowering:
         forward = self.forward_values
         slots = {s.value for s in segment.slots} | set(self.looked_up)
         self.values = {}
-        for name in gradient.saved:
+        for name in sorted(gradient.saved, key=lambda v: -fuse.width(forward[v].value)):  # parts after wholes
             t = forward[name]
             if name in slots:
                 self.values[name] = t
@@ -237,8 +237,7 @@ class _Lowering:
                 k = segment.outputs.index(name)
                 self.values[name] = Tensor(Code.operand(OUT, k, fuse.width(t.value)), t.shape)
             else:
-                self.save_from(forward, name)
-                self.values[name] = Tensor(Code.operand(SAVED, *self.saved[name]), t.shape)
+                self.values[name] = Tensor(self._from_forward(forward, name), t.shape)
         for name in segment.shared:
             if name in forward:
                 self.values[name] = forward[name]
@@ -268,10 +267,18 @@ class _Lowering:
         self.code, code = code, self.code
         return code
 
-    def save_from(self, values: Dict[str, Tensor], name: str) -> None:
-        self.values, mine = values, self.values
-        self.save(name)
-        self.values = mine
+    def _from_forward(self, forward: Dict[str, Tensor], name: str) -> Value:
+        """A forward value as the gradient reads it: where its pieces are kept already, else kept anew."""
+        pieces: List[Piece] = []
+        for piece in forward[name].value:
+            kept = fuse.kept(piece)
+            if kept is None:
+                self.values, mine = forward, self.values
+                self.save(name)
+                self.values = mine
+                return Code.operand(SAVED, *self.saved[name])
+            pieces += Code.operand(*kept[:2], kept.cols, kept.offset)
+        return fuse.joined(pieces)
 
     def _table_gradients(self, gradient: Gradient) -> Dict[str, str]:
         """Gradients of rows that were looked up: (name of the rows' gradient -> slot)."""
@@ -306,19 +313,12 @@ class _Lowering:
                 shapes[v] = shape if len(op.outputs) == 1 else self._type(v)
             found.append((op, table))
         for op, table in reversed(found):
-            if table is not None and len(op.inputs) >= 1:
+            if table is not None:
                 at = 0
+                wanted = self.marks.get(op.outputs[0], set())
                 for v in op.inputs:
                     cols = size(shapes[v])
-                    mine = table[(table >= at) & (table < at + cols)] - at
-                    if op.op in ("slice_axis", "slice", "Concat", "SliceChannel", "stack", "slice_like") and len(mine):
-                        ends = np.flatnonzero(np.diff(mine) != 1)
-                        edges = {int(mine[0]), int(mine[-1]) + 1, *(mine[ends] + 1).tolist(),
-                                 *mine[ends + 1].tolist()}
-                        if len(edges) <= 2 * _RUNS:
-                            self.marks.setdefault(v, set()).update(edges)
-                    elif len(mine) == cols and len(table) == cols:
-                        self.marks.setdefault(v, set()).update(self.marks.get(op.outputs[0], ()))
+                    self.marks.setdefault(v, set()).update(_edges(table - at, cols, wanted))
                     at += cols
             elif op.outputs[0] in self.marks:
                 for v in op.inputs:
@@ -652,6 +652,18 @@ _RULES = {
     "Cast": _cast,
     "amp_cast": _cast,
 }
+
+
+def _edges(table: np.ndarray, cols: int, wanted: Set[int]) -> Set[int]:
+    """Where an input of `cols` columns will be cut, if column i of what is made of it is ``table[i]`` and that is cut at
+    `wanted`; nothing where it is cut into too many runs."""
+    inside = (table >= 0) & (table < cols)
+    starts = np.flatnonzero(inside & np.concatenate([[True], np.diff(table) != 1]))
+    ends = np.flatnonzero(inside & np.concatenate([np.diff(table) != 1, [True]]))
+    if len(starts) > _RUNS:
+        return set()
+    found = {int(table[i]) for i in starts} | {int(table[i]) + 1 for i in ends}
+    return found | {int(table[i]) for i in wanted if i < len(table) and inside[i]}
 
 
 def _moved(op: Op, shapes: Sequence[Optional[Shape]]) -> Tuple[np.ndarray, Shape]:

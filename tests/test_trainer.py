@@ -1,0 +1,138 @@
+"""rg.Trainer updates as gluon.Trainer does, in one native operation where it can."""
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import recursive_gluon as rg
+from recursive_gluon import native
+from recursive_gluon._compat import mx
+
+OPTIMIZERS = st.one_of(
+    st.tuples(st.just("sgd"), st.fixed_dictionaries({"momentum": st.sampled_from([0.0, 0.9])})),
+    st.tuples(st.just("adam"), st.fixed_dictionaries({"beta1": st.sampled_from([0.9, 0.5])})),
+    st.tuples(st.just("adagrad"), st.fixed_dictionaries({"eps": st.sampled_from([1e-7, 1e-3])})),
+    st.tuples(st.just("rmsprop"), st.just({})),
+)
+SHAPES = {"weight": (7, 33), "bias": (7,), "table": (40, 5), "frozen": (3,)}
+
+
+def parameters(sparse):
+    params = mx.gluon.ParameterDict()
+    for name, shape in SHAPES.items():
+        stype = "row_sparse" if sparse and name == "table" else "default"
+        params.get(name, shape=shape, grad_stype=stype, grad_req="null" if name == "frozen" else "write", init="zeros")
+    params.initialize()
+    random = np.random.RandomState(3)
+    for p in params.values():
+        p.set_data(mx.nd.array(random.normal(size=p.shape)))
+    params["bias"].lr_mult, params["weight"].wd_mult = 0.5, 2.0
+    return params
+
+
+def loss_of(params, random):
+    x = mx.nd.array(random.normal(size=(4, 33)))
+    words = mx.nd.array(random.randint(0, 40, size=(6,)))
+    sparse = params["table"]._grad_stype == "row_sparse"
+    with mx.autograd.record():
+        rows = mx.nd.Embedding(words, params["table"].data(), input_dim=40, output_dim=5, sparse_grad=sparse)
+        out = mx.nd.FullyConnected(x, params["weight"].data(), params["bias"].data(), num_hidden=7)
+        return (out * out).sum() + (rows * rows * 3).sum() + params["frozen"].data().sum()
+
+
+def train(make, sparse, name, options, steps, hook=lambda step, trainer: None):
+    params, random = parameters(sparse), np.random.RandomState(5)
+    trainer = make(params, name, dict(options), kvstore=None)
+    for step in range(steps):
+        loss_of(params, random).backward()
+        trainer.step(4)
+        hook(step, trainer)
+    return {n: p.data().asnumpy() for n, p in params.items()}, trainer
+
+
+def assert_equal(got, wanted):
+    """But for the order of roundings."""
+    for name, value in wanted.items():
+        error = np.linalg.norm(got[name] - value)
+        assert error <= 3e-6 * np.linalg.norm(value), f"{name}: off by {error:.3g} of {np.linalg.norm(value):.3g}"
+
+
+@given(OPTIMIZERS, st.booleans(), st.sampled_from([0.0, 1e-2]), st.sampled_from([None, 0.05]))
+@settings(max_examples=30, deadline=None)
+def test_as_gluon(optimizer, sparse, wd, clip):
+    name, options = optimizer
+    options = {**options, "wd": 0.0 if name == "adagrad" and sparse else wd, "learning_rate": 0.1, "clip_gradient": clip}
+    if name == "rmsprop" and sparse:
+        sparse = False
+    wanted, _ = train(mx.gluon.Trainer, sparse, name, options, 5)
+    got, trainer = train(rg.Trainer, sparse, name, options, 5)
+    assert_equal(got, wanted)
+    assert trainer.native_steps == (5 if name != "rmsprop" and native.library() is not None else 0)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_learning_rates(name):
+    def hook(step, trainer):
+        trainer.set_learning_rate(0.1 / (step + 1))
+    scheduled = {"learning_rate": 0.1, "lr_scheduler": mx.lr_scheduler.FactorScheduler(2, 0.5)}
+    for options, action in (({"learning_rate": 0.1}, hook), (scheduled, lambda step, trainer: None)):
+        wanted, _ = train(mx.gluon.Trainer, True, name, options, 6, action)
+        got, trainer = train(rg.Trainer, True, name, options, 6, action)
+        assert_equal(got, wanted)
+
+
+@pytest.mark.parametrize("name, options", [("sgd", {"momentum": 0.9}), ("adam", {}), ("adagrad", {})])
+@pytest.mark.parametrize("first, second", [(rg.Trainer, mx.gluon.Trainer), (mx.gluon.Trainer, rg.Trainer)])
+def test_states_are_gluons(name, options, first, second, tmp_path):
+    """States written by one are read by the other, and training goes on as if nothing had happened."""
+    file = str(tmp_path / "states")
+    wanted, _ = train(mx.gluon.Trainer, False, name, options, 6)
+    params, random = parameters(False), np.random.RandomState(5)
+    for make, steps in ((first, 3), (second, 3)):
+        trainer = make(params, name, dict(options), kvstore=None)
+        if make is second:
+            trainer.load_states(file)
+        for _ in range(steps):
+            loss_of(params, random).backward()
+            trainer.step(4)
+        if make is first:
+            trainer.save_states(file)
+    assert_equal({n: p.data().asnumpy() for n, p in params.items()}, wanted)
+
+
+def test_a_stale_gradient():
+    params = parameters(False)
+    trainer = rg.Trainer(params, "sgd", {"learning_rate": 0.1}, kvstore=None)
+    loss_of(params, np.random.RandomState(0)).backward()
+    trainer.step(1)
+    with pytest.raises(UserWarning, match="has not been updated by backward"):
+        trainer.step(1)
+    before = params["weight"].data().asnumpy()
+    trainer.step(1, ignore_stale_grad=True)
+    np.testing.assert_array_equal(params["weight"].data().asnumpy(), before)
+
+
+def test_new_arrays():
+    """Parameters that were made anew are the ones that are updated."""
+    params = parameters(False)
+    trainer = rg.Trainer(params, "sgd", {"learning_rate": 0.1}, kvstore=None)
+    for _ in range(2):
+        loss_of(params, np.random.RandomState(0)).backward()
+        before = params["weight"].data().asnumpy()
+        trainer.step(1)
+        assert np.abs(params["weight"].data().asnumpy() - before).max() > 0
+        params["weight"].initialize(init="ones", force_reinit=True)
+
+
+def test_a_gradient_that_adds():
+    def run(make):
+        params, random = parameters(False), np.random.RandomState(1)
+        params["weight"].grad_req = "add"
+        trainer = make(params, "sgd", {"learning_rate": 0.1}, kvstore=None)
+        for _ in range(3):
+            params.zero_grad()
+            for _ in range(2):
+                loss_of(params, random).backward()
+            trainer.step(8)
+        return {n: p.data().asnumpy() for n, p in params.items()}
+    assert_equal(run(rg.Trainer), run(mx.gluon.Trainer))
