@@ -74,10 +74,12 @@ def test_as_gluon(optimizer, sparse, wd, clip):
 def test_learning_rates(name):
     def hook(step, trainer):
         trainer.set_learning_rate(0.1 / (step + 1))
-    scheduled = {"learning_rate": 0.1, "lr_scheduler": mx.lr_scheduler.FactorScheduler(2, 0.5)}
-    for options, action in (({"learning_rate": 0.1}, hook), (scheduled, lambda step, trainer: None)):
-        wanted, _ = train(mx.gluon.Trainer, True, name, options, 6, action)
-        got, trainer = train(rg.Trainer, True, name, options, 6, action)
+
+    def scheduled():  # a scheduler has a state of its own
+        return {"learning_rate": 0.1, "lr_scheduler": mx.lr_scheduler.FactorScheduler(2, 0.5)}
+    for options, action in ((lambda: {"learning_rate": 0.1}, hook), (scheduled, lambda step, trainer: None)):
+        wanted, _ = train(mx.gluon.Trainer, True, name, options(), 6, action)
+        got, trainer = train(rg.Trainer, True, name, options(), 6, action)
         assert_equal(got, wanted)
 
 

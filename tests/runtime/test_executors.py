@@ -1,4 +1,4 @@
-"""Executors agree: the batched one gives what the reference gives, outputs and every gradient."""
+"""Executors agree: the batched one and the native core give what the reference gives, outputs and every gradient."""
 from __future__ import annotations
 
 import numpy as np
@@ -15,6 +15,8 @@ from recursive_gluon.data.forest import Forest
 from recursive_gluon.data.tree import Tree
 from recursive_gluon.errors import ArityError, DepthLimitError, TraceError, VisitError
 from recursive_gluon.runtime import batched, reference
+from recursive_gluon.runtime.core import executor as native
+from recursive_gluon.runtime.core.programs import why_not
 from recursive_gluon.schedule.faults import Unseen
 
 TOLERANCE = {"float64": 1e-9, "float32": 1e-5}
@@ -45,14 +47,24 @@ def assert_close(kind, got, wanted, tolerance):
         assert error <= allowed, f"{kind} {name}: off by {error:.3g} of {np.linalg.norm(b):.3g}"
 
 
+def executors_for(call):
+    """What can run a call, beside the reference."""
+    yield "mxnet", batched.run
+    if not why_not(call):
+        yield "native", native.run
+
+
 def assert_same(call, random, tolerance):
-    """Run a call in both executors and compare; returns the reference's result."""
-    got, wanted = batched.run(call), reference.run(call)
-    assert_close("output", {str(j): numbers(x) for j, x in enumerate(got.outputs)},
-                 {str(j): numbers(x) for j, x in enumerate(wanted.outputs)}, tolerance)
-    if call.keep:
-        ograds = [mx.nd.array(random.normal(size=x.shape), dtype=x.dtype) for x in wanted.outputs]
-        assert_close("gradient", gradients_of(got, ograds), gradients_of(wanted, ograds), tolerance)
+    """Run a call in all executors and compare; returns the reference's result."""
+    wanted = reference.run(call)
+    ograds = [mx.nd.array(random.normal(size=x.shape), dtype=x.dtype) for x in wanted.outputs]
+    gradients = gradients_of(wanted, ograds) if call.keep else {}
+    for name, executor in executors_for(call):
+        got = executor(call)
+        assert_close(f"{name} output", {str(j): numbers(x) for j, x in enumerate(got.outputs)},
+                     {str(j): numbers(x) for j, x in enumerate(wanted.outputs)}, tolerance)
+        if call.keep:
+            assert_close(f"{name} gradient", gradients_of(got, ograds), gradients, tolerance)
     return wanted
 
 
@@ -76,13 +88,13 @@ def test_bodies(name, dtype):
 
 # -- what both refuse, in the same words -------------------------------------------------------------------------------
 def both_raise(call, error):
-    """The message with which both executors refuse a call; of several frames at fault each may name another."""
+    """The message with which executors refuse a call; of several frames at fault each may name another."""
     messages = []
-    for executor in (batched, reference):
+    for executor in (*(run for _, run in executors_for(call)), reference.run):
         with pytest.raises(error) as caught:
-            executor.run(call)
+            executor(call)
         messages.append(str(caught.value))
-    assert messages[0].split("]: ")[-1] == messages[1].split("]: ")[-1]
+    assert len({message.split("]: ")[-1] for message in messages}) == 1, messages
     return messages[0]
 
 

@@ -23,7 +23,7 @@ Cut cut_product(int64_t m, int64_t n, int64_t k) {
   Cut c;
   double work = static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
   c.rows = m > 96 ? 64 : std::max<int64_t>(m, 1);
-  int64_t across = n >= 128 && work > 1e5 ? std::clamp<int64_t>(n / 128, 1, m > 96 ? 2 : 4) : 1;
+  int64_t across = std::clamp<int64_t>(std::min<int64_t>(n / 48, static_cast<int64_t>(work / 2e5)), 1, m > 96 ? 2 : 4);
   c.cols = (n + across - 1) / across;
   if (across > 1) c.cols = (c.cols + 15) / 16 * 16;
   c.down = (m + c.rows - 1) / c.rows;
@@ -111,6 +111,7 @@ class Typed final : public Execution {
   void backward(const Outputs& outputs) override {
     check(p_.keep, Kind::kInternal, "nothing was kept for a gradient");
     grads_ = &outputs;
+    if (workers_for(0, plan_.batches.size(), 2) > 1) expect_run();
     plan_.make_readers();
     const Function& root = p_.functions[p_.root];
     for (size_t i = 0; i < p_.ports.size(); ++i)
@@ -520,6 +521,8 @@ class Typed final : public Execution {
     for (size_t t = 0; t < table_grads_.size(); ++t) {
       table_grads_[t] = t < grads_->tables.size() ? static_cast<T*>(grads_->tables[t].data) : nullptr;
       Req req = t < grads_->tables.size() ? grads_->tables[t].req : Req::kNull;
+      if (lookup_rows_[t] == 0 && table_grads_[t] != nullptr && req != Req::kAdd)  // then the caller's array has one row
+        std::fill_n(table_grads_[t], p_.table_cols[t], T(0));
       if (table_grads_[t] == nullptr || req == Req::kNull || req == Req::kAdd) {
         dropped_[t].reserve(std::max<int64_t>(lookup_rows_[t], 1) * p_.table_cols[t]);
         table_grads_[t] = dropped_[t].data();

@@ -50,6 +50,11 @@ Frames::Frames(const Program& program, const Forest& forest, int64_t max_depth)
       program_(program), forest_(forest), max_depth_(max_depth), pending_(program.blocks.size()) {
   for (size_t f = 0; f < tables.size(); ++f) {
     const Function& function = program.functions[f];
+    if (static_cast<int32_t>(f) == program.root && function.shared() && function.num_ints == 0) {  // most often all nodes
+      FrameTable& table = tables[f];
+      for (auto* column : {&table.node, &table.tree, &table.depth, &table.site}) column->reserve(forest.nodes);
+      table.caller.reserve(forest.nodes);
+    }
     tables[f].arg_unit.resize(function.arg_ports.size());
     tables[f].out_unit.resize(function.out_ports.size());
     if (function.shared() && function.num_ints == 0) tables[f].by_node.assign(forest.nodes + 1, -1);
@@ -290,9 +295,19 @@ int64_t Frames::node_of(const Expr& expr, int32_t function, int64_t frame) const
 }
 
 Number Frames::evaluate(const Expr& expr, int32_t function, int64_t frame) const {
+  const FrameTable& table = tables[function];
+  // What bodies ask most: the node, whether it is a leaf, its k-th child.
+  if (expr[0].code == ExprCode::kNode && table.node[frame] >= 0) {
+    int32_t node = table.node[frame];
+    if (expr.size() == 1) return {false, node, 0};
+    if (expr.size() == 2 && expr[1].code == ExprCode::kIsLeaf) return {false, forest_.leaf[node], 0};
+    if (expr.size() == 3 && expr[1].code == ExprCode::kConst && expr[2].code == ExprCode::kChild) {
+      int64_t low = forest_.child_offsets[node], at = expr[1].value;
+      if (at >= 0 && at < forest_.child_offsets[node + 1] - low) return {false, forest_.children[low + at], 0};
+    }
+  }
   Number stack[34];
   int top = 0;
-  const FrameTable& table = tables[function];
   auto present = [&](const Number& node) {
     if (node.i < 0) throw Fault(Kind::kArity, "an empty slot is looked at", {function, 1}, path(function, frame));
     return node.i;

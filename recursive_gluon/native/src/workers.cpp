@@ -55,6 +55,7 @@ class Run {
   bool work(int32_t worker) {
     int32_t chain = -1, step = 0;
     int64_t tile = 0;
+    if (claimable_.load(std::memory_order_acquire) == 0) return false;  // idle workers leave the lock alone
     {
       std::lock_guard<SpinLock> guard(lock_);
       if (over()) return false;
@@ -63,6 +64,7 @@ class Run {
           chain = c;
           step = state_[c].step;
           tile = state_[c].next++;
+          claimable_.fetch_sub(1, std::memory_order_relaxed);
           break;
         }
     }
@@ -109,6 +111,7 @@ class Run {
       if (tiles > 0) {
         s.next = 0;
         s.tiles = s.left = tiles;
+        claimable_.fetch_add(tiles, std::memory_order_release);
         return;
       }
     }
@@ -140,6 +143,7 @@ class Run {
   int32_t left_;
   std::exception_ptr error_;
   std::atomic<bool> over_{false};
+  std::atomic<int64_t> claimable_{0};
 };
 
 // Threads that help whoever runs a job; one job at a time gets their help, others run alone.
@@ -148,17 +152,13 @@ class Pool {
   bool try_help(Run* run, int32_t helpers) {
     if (!busy_.try_lock()) return false;
     std::unique_lock<std::mutex> guard(mutex_);
-    while (static_cast<int32_t>(threads_.size()) < helpers) {
-      int32_t worker = static_cast<int32_t>(threads_.size()) + 1;
-      threads_.emplace_back([this, worker] { loop(worker); });
-      threads_.back().detach();
-    }
+    enlist(helpers);
     run_ = run;
     wanted_ = helpers;
-    inside_ = 0;
-    ++turn_;
+    turn_.fetch_add(1, std::memory_order_release);
+    bool asleep = asleep_ > 0;
     guard.unlock();
-    wake_.notify_all();
+    if (asleep) wake_.notify_all();
     return true;
   }
 
@@ -171,17 +171,46 @@ class Pool {
     busy_.unlock();
   }
 
+  void expect(int32_t helpers) {
+    std::unique_lock<std::mutex> guard(mutex_);
+    enlist(helpers);
+    ++expected_;
+    bool asleep = asleep_ > 0;
+    guard.unlock();
+    if (asleep) wake_.notify_all();
+  }
+
  private:
+  static constexpr int kAwake = 20000;  // pauses that a helper waits for an expected run: some 300 us
+
+  void enlist(int32_t helpers) {
+    while (static_cast<int32_t>(threads_.size()) < helpers) {
+      int32_t worker = static_cast<int32_t>(threads_.size()) + 1;
+      threads_.emplace_back([this, worker] { loop(worker); });
+      threads_.back().detach();
+    }
+  }
+
   void loop(int32_t worker) {
-    uint64_t seen = 0;
+    uint64_t seen = 0, expected = 0;
     for (;;) {
-      Run* run;
+      Run* run = nullptr;
       {
         std::unique_lock<std::mutex> guard(mutex_);
-        wake_.wait(guard, [&] { return turn_ != seen && run_ != nullptr && worker <= wanted_; });
-        seen = turn_;
-        run = run_;
-        inside_.fetch_add(1, std::memory_order_acq_rel);
+        auto called = [&] { return turn_.load() != seen && run_ != nullptr && worker <= wanted_; };
+        ++asleep_;
+        wake_.wait(guard, [&] { return called() || expected != expected_; });
+        --asleep_;
+        expected = expected_;
+        if (called()) {
+          seen = turn_.load();
+          run = run_;
+          inside_.fetch_add(1, std::memory_order_acq_rel);
+        }
+      }
+      if (run == nullptr) {  // a run is expected: wait for it awake, then look again
+        for (int i = 0; i < kAwake && turn_.load(std::memory_order_acquire) == seen; ++i) pause();
+        continue;
       }
       int idle = 0;
       while (!run->over()) {
@@ -197,8 +226,9 @@ class Pool {
   std::condition_variable wake_;
   std::vector<std::thread> threads_;
   Run* run_ = nullptr;
-  int32_t wanted_ = 0;
-  uint64_t turn_ = 0;
+  int32_t wanted_ = 0, asleep_ = 0;
+  uint64_t expected_ = 0;
+  std::atomic<uint64_t> turn_{0};
   std::atomic<int32_t> inside_{0};
 };
 
@@ -239,6 +269,10 @@ int32_t worker_count() {
 }
 void set_worker_count(int32_t count) { g_count.store(std::min(std::max(count, 1), kMostWorkers)); }
 void set_poll(Poll poll) { g_poll.store(poll); }
+
+void expect_run() {
+  if (worker_count() > 1) pool().expect(worker_count() - 1);
+}
 
 void run(Job& job, int32_t workers) {
   Run run(job);

@@ -27,6 +27,9 @@ constexpr int32_t kMostWorkers = 64;
 using Poll = int (*)();
 void set_poll(Poll poll);
 
+// Wakes the helpers for a run that is about to come: they wait for it awake, a moment.
+void expect_run();
+
 // Runs a job to its end on up to `workers` threads, the caller's included. Rethrows the first exception of a tile.
 void run(Job& job, int32_t workers);
 

@@ -116,7 +116,7 @@ def pointers(addresses: List[int]) -> Any:
     return (ctypes.c_void_p * max(len(addresses), 1))(*addresses)
 
 
-def failure(recipe: Recipe, encoded, structure, max_nodes: int) -> BaseException:
+def failure(recipe: Recipe, structure, max_nodes: int = 0, max_depth: int = 0) -> BaseException:
     """The error for what the core reported last on this thread."""
     lib = core()
     assert lib is not None
@@ -131,24 +131,15 @@ def failure(recipe: Recipe, encoded, structure, max_nodes: int) -> BaseException
             f"native core: {text.value.decode(errors='replace')}")
     function = list(recipe.program.functions)[d[0]]
     steps = [call_step(recipe.sites[s].node) for s in sites[: num_sites.value]]
-    return make(_Fault(recipe, encoded, structure, max_nodes, function, steps, d[1:]))
+    return make(_Fault(recipe, structure, max_nodes, max_depth, function, steps, d[1:]))
 
 
 class _Fault:
     """What the core said about an error."""
 
-    def __init__(self, recipe: Recipe, encoded, structure, max_nodes: int, function: str, steps: List[str], detail):
-        self.recipe, self.encoded, self.structure, self.max_nodes = recipe, encoded, structure, max_nodes
-        self.function, self.steps, self.detail = function, steps, detail
-
-    @property
-    def path(self) -> str:
-        return call_path(self._outermost, self.steps)
-
-    @property
-    def _outermost(self) -> str:
-        # A path is named by the function that it ends in.
-        return self.function
+    def __init__(self, recipe: Recipe, structure, max_nodes: int, max_depth: int, function: str, steps: List[str], detail):
+        self.recipe, self.structure, self.max_nodes, self.max_depth = recipe, structure, max_nodes, max_depth
+        self.path, self.detail = call_path(function, steps), detail
 
     def place(self, node: int) -> Tuple[int, int]:
         """(node within its tree, tree)"""
@@ -173,7 +164,7 @@ def _depth(f: _Fault) -> Exception:
         return DepthLimitError(endless(f.path))
     site = f.detail[1]
     path = f.recipe.program.root if site < 0 else f.path[:-1] + call_step(f.recipe.sites[site].node) + "]"
-    return DepthLimitError(f"{path}: calls are nested deeper than the limit; does a base case come? If the depth is "
+    return DepthLimitError(f"{path}: calls are nested deeper than {f.max_depth}; does a base case come? If the depth is "
                            f"meant, raise the limit with hybridize(max_depth=...)")
 
 

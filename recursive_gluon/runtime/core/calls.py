@@ -130,8 +130,7 @@ class CoreCaller:
         for t, table in enumerate(self.tables):
             index = run.looked_up(t)
             if not len(index):
-                rows.append(mx.nd.zeros((1, table.shape[1]), ctx=table.context, dtype=table.dtype))
-                continue
+                index = np.zeros(1, np.int32)  # a row that nobody reads: the table's gradient is zero, not missing
             rows.append(mx.nd.Embedding(mx.nd.from_numpy(index, zero_copy=True), table, input_dim=table.shape[0],
                                         output_dim=table.shape[1], dtype=np.dtype(table.dtype).name,
                                         sparse_grad=self.sparse[t]))

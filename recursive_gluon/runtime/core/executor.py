@@ -85,7 +85,7 @@ class NativeRun(Result):
         call, encoded, run = self.call, self.program.encoded, self.run
         n = call.structure.num_nodes
         shared = [np.empty(a.shape, encoded.dtype) for a in self.shared]
-        tables = [np.zeros((run.lib.rg_run_lookups(run.handle, t), call.params[name].shape[1]), encoded.dtype)
+        tables = [np.zeros((max(run.lib.rg_run_lookups(run.handle, t), 1), call.params[name].shape[1]), encoded.dtype)
                   for t, name in enumerate(encoded.tables)]
         fields = [np.zeros((n, cols), encoded.dtype) if cols and self._floating(name) else None
                   for name, cols in zip(encoded.fields, encoded.field_cols)]
@@ -101,7 +101,8 @@ class NativeRun(Result):
         gradients = Gradients()
         self._give_shared(gradients, shared)
         for t, name in enumerate(encoded.tables):
-            gradients.params[name] = self._table_gradient(t, name, tables[t])
+            if run.lib.rg_run_lookups(run.handle, t):
+                gradients.params[name] = self._table_gradient(t, name, tables[t])
         for name, grad in zip(encoded.fields, fields):
             if grad is not None:
                 gradients.fields[name] = mx.nd.array(grad.reshape(call.fields[name].shape), dtype=encoded.dtype)

@@ -28,7 +28,7 @@ class CoreProgram:
         words = self.encoded.words
         self.handle = self.lib.rg_program_new(words.ctypes.data, len(words))
         if not self.handle:
-            raise failure(self.recipe, self.encoded, None, 0)
+            raise failure(self.recipe, None)
         weakref.finalize(self, self.lib.rg_program_free, self.handle)
 
 
@@ -63,7 +63,8 @@ class CoreRun:
                  trace: bool = False):
         lib, s = program.lib, call.structure
         assert lib is not None
-        self.lib, self.program, self.structure, self.max_nodes = lib, program, s, call.max_nodes
+        self.lib, self.program, self.structure = lib, program, s
+        self.limits = call.max_nodes, call.max_depth
         arrays = [fields[name] for name in program.encoded.fields]
         data = pointers([a.ctypes.data for a in arrays])
         types = (ctypes.c_int64 * max(len(arrays), 1))(*(FIELD_TYPES[a.dtype.name] for a in arrays))
@@ -79,7 +80,7 @@ class CoreRun:
             raise self.error()
 
     def error(self) -> BaseException:
-        return failure(self.program.recipe, self.program.encoded, self.structure, self.max_nodes)
+        return failure(self.program.recipe, self.structure, *self.limits)
 
     def check(self, result: int) -> None:
         if result != 0:
