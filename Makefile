@@ -20,6 +20,7 @@ setup: $(READY)
 $(READY): setup.cfg constraints.txt
 	@test "$$(cat .venv/.variant 2>/dev/null)" = "$(VARIANT)" || $(MAKE) --no-print-directory venv VARIANT=$(VARIANT)
 	$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[$(VARIANT),test,viz,dev]'
+	$(PY) -W ignore -m recursive_gluon build
 	@touch $@
 
 # A Python 3.8-3.11 that is already here, or else one that uv fetches.
@@ -47,6 +48,16 @@ lint: setup
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 
+# The native core under the address and undefined-behaviour sanitizers. They have to be in the process from its start;
+# MXNet and Python are not built with them, and free at their end only what they must.
+SANITIZE = RECURSIVE_GLUON_SANITIZE=1 OMP_NUM_THREADS=1 \
+           LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" \
+           ASAN_OPTIONS=detect_leaks=0:alloc_dealloc_mismatch=0:detect_odr_violation=0 UBSAN_OPTIONS=print_stacktrace=1
+
+sanitize: setup
+	$(PY) -c 'import os; os.environ["RECURSIVE_GLUON_SANITIZE"] = "1"; from recursive_gluon.native.build import build; build()'
+	$(SANITIZE) $(PY) -m pytest -q -p no:faulthandler tests/native
+
 bench: setup
 	$(PY) benchmarks/compare.py
 
@@ -54,4 +65,4 @@ clean:
 	rm -rf .venv .uv build runs *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find recursive_gluon tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
-.PHONY: setup venv train test lint bench clean
+.PHONY: setup venv train test lint sanitize bench clean

@@ -10,6 +10,7 @@ from .explain import explain as explain
 from .imports import import_block as import_block
 from .structure import string_code as string_code
 from .subgraph import SubGraph as SubGraph
+from .trace import trace as trace
 from .trainer import Trainer as Trainer
 
 __all__ = [
@@ -23,5 +24,6 @@ __all__ = [
     "import_block",
     "nn",
     "string_code",
+    "trace",
     "__version__",
 ]

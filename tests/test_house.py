@@ -23,6 +23,8 @@ ARROWS = {
     "data": GROUND,
     "_progress": GROUND,
     "trainer": GROUND | {"native"},
+    "trace": GROUND | {"runtime", "block"},
+    "__main__": GROUND | {"native", "runtime"},
     "eager": GROUND | {"capture", "data"},
     "source": GROUND | {"program", "capture", "schedule", "runtime"},
     "core_calls": GROUND | {"capture", "schedule", "runtime"},

@@ -35,6 +35,7 @@ class Encoded:
     """The words, and what they refer to by number."""
 
     words: np.ndarray
+    header: int  # of which so many are sizes
     shared: List[Tuple[str, str]]  # (function or '', value) of each shared input
     shared_sizes: List[int]
     fields: List[str]
@@ -91,7 +92,8 @@ class _Encoder:
             self._segment(segment, code)
         self._prologue()
         body, self.words = self.words, body
-        self._header(codes)
+        self._header()
+        header = len(self.words)
         self.words += body
         program = recipe.program
         outputs = []
@@ -99,7 +101,7 @@ class _Encoder:
             if dtype != self.dtype:
                 raise Unsupported(f"an output has the type {dtype}")
             outputs.append((tuple(shape[1:] if shape[:1] == (1,) else shape), dtype))
-        return Encoded(np.array(self.words, np.int64), self.shares.inputs, self.shares.sizes, list(self.fields),
+        return Encoded(np.array(self.words, np.int64), header, self.shares.inputs, self.shares.sizes, list(self.fields),
                        tuple(self.deciding), self.field_cols, list(self.tables), outputs, self.dtype, codes)
 
     # -- types --------------------
@@ -200,7 +202,7 @@ class _Encoder:
         return self.ports[self.recipe.port(port)]
 
     # -- parts --------------------
-    def _header(self, codes: List[SegmentCode]) -> None:
+    def _header(self) -> None:
         recipe, shares = self.recipe, self.shares
         program = recipe.program
         self.put(_MAGIC, 4 if self.dtype == "float32" else 8, recipe.train,

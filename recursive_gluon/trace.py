@@ -1,0 +1,87 @@
+"""A run of the native core as a Chrome trace: what ran when on which worker."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Dict, List
+
+import numpy as np
+
+from ._compat import mx
+from .block import RecursiveBlock
+from .errors import NativeCoreError, TraceError
+from .runtime.core.executor import NativeRun
+from .runtime.core.programs import why_not
+from .runtime.executor import NODES, ROOTS
+
+__all__ = ["trace"]
+
+_BACKWARD = 1000
+
+
+def trace(net: RecursiveBlock, forest: Any, file: str, *args: Any, train: bool = True, nodes: bool = False) -> None:
+    """Run `net` once on the native core and write what its workers did.
+
+    Parameters
+    ----------
+    net : RecursiveBlock
+        Hybridized, and called once before.
+    forest : Forest, list of trees, or a tree
+    file : str
+        Where to write; opens in Perfetto (ui.perfetto.dev) or chrome://tracing. Times are in microseconds.
+    *args
+        Further arguments of the call.
+    train : bool, default True
+        With the gradient, in training mode.
+    nodes : bool, default False
+        As in ``net(forest, nodes=True)``.
+
+    Raises
+    ------
+    NativeCoreError
+        The core cannot run this program; the message says why.
+    """
+    if not isinstance(net, RecursiveBlock):
+        raise TraceError(f"trace() runs a RecursiveBlock, got {type(net).__name__}")
+    _, call = net._prepare(forest, args, train, NODES if nodes else ROOTS)
+    why = why_not(call)
+    if why:
+        raise NativeCoreError(f"{net.name}: the core cannot run this: {why}")
+    run = NativeRun(call, net._recompute, trace=True)
+    keep, call.keep = call.keep, True  # the spans are read before anything is released
+    run.forward()
+    call.keep = keep
+    if keep:
+        run.backward([mx.nd.ones(o.shape, dtype=o.dtype) for o in run.outputs])
+    with open(file, "w", encoding="utf-8") as out:
+        json.dump({"traceEvents": _events(run), "displayTimeUnit": "ns"}, out)
+    run.release()
+
+
+def _events(run: NativeRun) -> List[Dict[str, Any]]:
+    core, encoded, recipe = run.run, run.program.encoded, run.code.recipe
+    count = core.lib.rg_run_spans(core.handle, None)
+    spans, batch = np.zeros((count, 5), np.int64), np.zeros(5, np.int64)
+    core.lib.rg_run_spans(core.handle, spans.ctypes.data)
+    first = int(spans[:, 3].min()) if count else 0
+    events: List[Dict[str, Any]] = [
+        {"name": "thread_name", "ph": "M", "pid": 0, "tid": worker, "args": {"name": f"worker {worker}"}}
+        for worker in sorted(set(spans[:, 2].tolist()))
+    ]
+    for number, step, worker, begin, end in spans.tolist():
+        event = {"ph": "X", "pid": 0, "tid": worker, "ts": (begin - first) / 1e3, "dur": (end - begin) / 1e3}
+        if number < 0:
+            segment = recipe.segments[-1 - number]
+            event.update(name=f"sums of {segment.function}", cat="sums", args={})
+        else:
+            core.lib.rg_run_batch(core.handle, number, batch.ctypes.data)
+            segment, code = recipe.segments[int(batch[0])], encoded.segments[int(batch[0])]
+            backward = step >= _BACKWARD
+            instrs = code.backward if backward else code.forward
+            at = step - _BACKWARD if backward else step
+            what = instrs[at].code if at < len(instrs) else "recompute"
+            event.update(name=f"{segment.function}/{recipe.blocks[segment.block].path} {what}",
+                         cat="backward" if backward else "forward",
+                         args={"level": int(batch[3]), "rows": int(batch[2] - batch[1]), "round": int(batch[4])})
+        events.append(event)
+    return events
