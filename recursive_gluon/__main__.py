@@ -20,7 +20,7 @@ __all__ = ["main"]
 
 def main(arguments: Optional[List[str]] = None) -> int:
     """Run a command; the exit status."""
-    parser = argparse.ArgumentParser(prog="recursive-gluon", description="recursive models, graph speed, ordinary Gluon")
+    parser = argparse.ArgumentParser(prog="recursive-gluon", description="recursive models at graph speed")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("info", help="versions, the executor in use, the native core").set_defaults(run=_info)
     commands.add_parser("build", help="build the native core now, not at first use").set_defaults(run=_build)
@@ -36,8 +36,8 @@ def _info() -> int:
         "python": platform.python_version(),
         "numpy": np.__version__,
         "mxnet": f"{mx.__version__} ({build})",
-        "executors": f"{', '.join(sorted(EXECUTORS))}; hybridize() takes auto: native where the core can run a program, "
-                     f"else mxnet",
+        "executors": f"{', '.join(sorted(EXECUTORS))}; hybridize() takes auto: native where the core can run a "
+                     f"program, else mxnet",
         "native core": "yes" if status.available else f"no: {status.reason}",
     }
     if status.available:

@@ -64,8 +64,9 @@ class CoreCalls:
             caller, why = found[:2]
             ints = tuple(int(a) for a, kind in zip(arguments, source.kinds) if kind == "int")
             params = {} if caller is None else caller.params
-            call = Call(program, forest.structure, dict(zip(forest.fields, arrays)), params, forest.context, tensors, ints,
-                        train, keep, 0, returns, max_nodes, block._depth_limit(forest.num_nodes))
+            fields = dict(zip(forest.fields, arrays))
+            call = Call(program, forest.structure, fields, params, forest.context, tensors, ints, train, keep, 0,
+                        returns, max_nodes, block._depth_limit(forest.num_nodes))
             return caller, why, call
         call = block._call_for(source, forest, arguments, train, returns, max_nodes, keep)
         mine = [p for p in block._parameters() if p.name in program.by_name]

@@ -61,7 +61,8 @@ def assert_equal(got, wanted):
 @settings(max_examples=30, deadline=None)
 def test_as_gluon(optimizer, sparse, wd, clip):
     name, options = optimizer
-    options = {**options, "wd": 0.0 if name == "adagrad" and sparse else wd, "learning_rate": 0.1, "clip_gradient": clip}
+    wd = 0.0 if name == "adagrad" and sparse else wd
+    options = {**options, "wd": wd, "learning_rate": 0.1, "clip_gradient": clip}
     if name == "rmsprop" and sparse:
         sparse = False
     wanted, _ = train(mx.gluon.Trainer, sparse, name, options, 5)

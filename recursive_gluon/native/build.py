@@ -73,7 +73,7 @@ def build(fresh: bool = False) -> Build:
             return Build(folder / key / _NAME, version, time.perf_counter() - started)
         except OSError as error:
             failure = error
-    raise BuildError(f"no folder to keep the library in: {failure}; set RECURSIVE_GLUON_CACHE to one that can be written")
+    raise BuildError(f"no folder to keep the library in: {failure}; set RECURSIVE_GLUON_CACHE to one that is writable")
 
 
 def _compiler() -> Tuple[str, str]:
@@ -142,7 +142,8 @@ def _compile(compiler: str, work: Path, libmxnet: Path) -> Path:
         raise BuildError(f"the compiler failed: {'; '.join(failed[:3])}")
     made = work / _NAME
     link = [compiler, "-shared", *(_SANITIZE if sanitized() else []), "-o", str(made),
-            *(str(work / name) for _, name, _ in units), str(libmxnet), f"-Wl,-rpath,{libmxnet.parent}", "-pthread", "-ldl"]
+            *(str(work / name) for _, name, _ in units), str(libmxnet), f"-Wl,-rpath,{libmxnet.parent}", "-pthread",
+            "-ldl"]
     done = subprocess.run(link, capture_output=True, text=True)
     if done.returncode != 0:
         raise BuildError(f"the linker failed: {_first_error(done.stderr)}")

@@ -13,7 +13,7 @@ from recursive_gluon.runtime.core import binding
 pytestmark = pytest.mark.skipif(binding.core() is None, reason="no native core on this machine")
 
 ERF = np.vectorize(math.erf)
-#: operator -> (double precision, low, high): the range over which single precision is compared, in units of the last place
+#: operator -> (double precision, low, high): the range over which single precision is compared
 EXACT = {
     "exp": (np.exp, -87, 88), "sigmoid": (lambda x: 1 / (1 + np.exp(-x)), -80, 80), "tanh": (np.tanh, -20, 20),
     "log": (np.log, 1e-6, 1e6), "log1p": (np.log1p, -0.9, 50), "expm1": (np.expm1, -20, 20), "sqrt": (np.sqrt, 0, 1e6),
@@ -29,8 +29,8 @@ def run(name, *operands, scalar=0.0):
     arrays = [np.ascontiguousarray(x) for x in operands]
     out = np.empty_like(arrays[0])
     rows, cols = out.shape
-    assert lib.rg_test_ew(binding.ew_names()[name], out.itemsize, binding.pointers([*(x.ctypes.data for x in arrays), 0]),
-                          scalar, rows, cols, out.ctypes.data) == 0
+    places = binding.pointers([*(x.ctypes.data for x in arrays), 0])
+    assert lib.rg_test_ew(binding.ew_names()[name], out.itemsize, places, scalar, rows, cols, out.ctypes.data) == 0
     return out
 
 
@@ -71,16 +71,16 @@ def test_a_row_alone_has_the_same_bits(rows, cols, name):
 @settings(max_examples=25, deadline=None)
 def test_rows_that_are_gathered_and_summed(rows, cols, summed):
     lib = binding.core()
-    lib.rg_test_load.argtypes = [ctypes.c_void_p, ctypes.c_int64, *[ctypes.c_void_p] * 2, ctypes.c_int64, ctypes.c_int64,
-                                 ctypes.c_void_p]
+    pointer, number = ctypes.c_void_p, ctypes.c_int64
+    lib.rg_test_load.argtypes = [pointer, number, pointer, pointer, number, number, pointer]
     random = np.random.RandomState(cols)
     table = random.normal(size=(12, cols)).astype(np.float32)
     counts = random.randint(0, 4, size=rows) if summed else np.ones(rows, np.int64)
     start = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     index = random.randint(0, 12, size=start[-1]).astype(np.int64)
     out = np.empty((rows, cols), np.float32)
-    assert lib.rg_test_load(table.ctypes.data, cols, index.ctypes.data, start.ctypes.data if summed else None, rows, cols,
-                            out.ctypes.data) == 0
+    sums = start.ctypes.data if summed else None
+    assert lib.rg_test_load(table.ctypes.data, cols, index.ctypes.data, sums, rows, cols, out.ctypes.data) == 0
     for r in range(rows):
         wanted = np.zeros(cols, np.float32)
         for k, i in enumerate(index[start[r]:start[r + 1]]):

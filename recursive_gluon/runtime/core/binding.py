@@ -137,7 +137,9 @@ def failure(recipe: Recipe, structure, max_nodes: int = 0, max_depth: int = 0) -
 class _Fault:
     """What the core said about an error."""
 
-    def __init__(self, recipe: Recipe, structure, max_nodes: int, max_depth: int, function: str, steps: List[str], detail):
+    def __init__(
+        self, recipe: Recipe, structure, max_nodes: int, max_depth: int, function: str, steps: List[str], detail
+    ):
         self.recipe, self.structure, self.max_nodes, self.max_depth = recipe, structure, max_nodes, max_depth
         self.path, self.detail = call_path(function, steps), detail
 
@@ -164,8 +166,8 @@ def _depth(f: _Fault) -> Exception:
         return DepthLimitError(endless(f.path))
     site = f.detail[1]
     path = f.recipe.program.root if site < 0 else f.path[:-1] + call_step(f.recipe.sites[site].node) + "]"
-    return DepthLimitError(f"{path}: calls are nested deeper than {f.max_depth}; does a base case come? If the depth is "
-                           f"meant, raise the limit with hybridize(max_depth=...)")
+    return DepthLimitError(f"{path}: calls are nested deeper than {f.max_depth}; does a base case come? If the depth "
+                           f"is meant, raise the limit with hybridize(max_depth=...)")
 
 
 def _visit(f: _Fault) -> Exception:

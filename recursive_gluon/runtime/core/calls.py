@@ -41,8 +41,9 @@ class CoreCaller:
     """
 
     def __init__(self, call: Call, gradients: Sequence[str], recompute: bool):
-        self.program, _ = core_program(compiled(call))
-        assert self.program is not None
+        program, _ = core_program(compiled(call))
+        assert program is not None
+        self.program = program
         encoded, self.keep, self.recompute = self.program.encoded, call.keep, recompute
         self.random = call.program.random
         self.code = compiled(call)

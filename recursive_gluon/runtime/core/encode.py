@@ -15,7 +15,9 @@ from ...schedule.plan import Plan
 from ...schedule.recipe import FRAME, Port, Recipe, Segment, Slot
 from ..kernels import slot_group
 from .fuse import SHARED, Instr, Operand
-from .lower import SegmentCode, Shares, Unsupported, lower_segment
+from .lower import SegmentCode, lower_segment
+from .tensors import Shares
+from .unsupported import Unsupported
 
 __all__ = ["Encoded", "encode"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Dict, List, Sequence, Tuple
 
 import numpy as np
@@ -52,10 +53,11 @@ class NativeRun(Result):
         rows = call.structure.num_trees * call.max_nodes if call.max_nodes else run.lib.rg_run_rows(run.handle)
         for j, (shape, dtype) in enumerate(encoded.outputs):
             lead = (call.structure.num_trees, call.max_nodes) if call.max_nodes else (rows,)
-            self.outputs.append(self._array((*lead, *shape), dtype, lambda to, j=j: run.lib.rg_run_output(run.handle, j, to)))
+            fill = partial(run.lib.rg_run_output, run.handle, j)
+            self.outputs.append(self._array((*lead, *shape), dtype, fill))
         if call.max_nodes:
-            self.count = self._array((call.structure.num_trees,), "int32",
-                                     lambda to: run.lib.rg_run_counts(run.handle, to))
+            fill = partial(run.lib.rg_run_counts, run.handle)
+            self.count = self._array((call.structure.num_trees,), "int32", fill)
         self.statistics = {"rounds": run.figure(0), "batches": run.figure(1)}
         if not call.keep:
             self.release()
@@ -91,9 +93,8 @@ class NativeRun(Result):
                   for name, cols in zip(encoded.fields, encoded.field_cols)]
         args = [np.zeros(a.shape, encoded.dtype) for a in self.args]
         given = [host_view(g) for g in ograds]
-        parts = [shared, tables, fields, args]
-        flat = [a for part in parts for a in part]
-        counts = np.array([len(part) for part in parts], np.int64)
+        flat: List[Any] = [*shared, *tables, *fields, *args]
+        counts = np.array([len(shared), len(tables), len(fields), len(args)], np.int64)
         requests = np.array([0 if a is None else 1 for a in flat], np.int32)
         run.check(run.lib.rg_run_backward(
             run.handle, pointers([g.ctypes.data for g in given]), counts.ctypes.data,

@@ -3,90 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Dict, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
 from ...program.ir import Op
 from ...program.passes.autodiff import Gradient
-from ...program.rules.site import as_axes, as_axis, flag, integer, number, numbers, size, text
+from ...program.rules.site import as_axis, integer, size
 from ...schedule.recipe import SPREAD, Recipe, Segment
-from ..arrays import call
 from ..gradients import segment_gradient
 from . import fuse
 from .elementwise import expand
 from .fuse import IGRAD, OGRAD, OUT, SAVED, SHARED, SLOT, ZERO, Code, Instr, Operand, Piece, Value
+from .moves import MOVES, RUNS, edges, moved
+from .rules import RULES
+from .sums import Sums
+from .tensors import Shape, Shares, Tensor
+from .unsupported import Unsupported
 
-__all__ = ["Unsupported", "SegmentCode", "Shares", "lower_segment"]
-
-#: operators that only move, repeat or leave out the elements of a row
-MOVES = frozenset(
-    """Reshape Flatten expand_dims squeeze reshape_like transpose SwapAxis slice_axis slice slice_like Concat stack
-    SliceChannel _split_v2 reverse tile repeat broadcast_to broadcast_axis broadcast_like Pad depth_to_space
-    space_to_depth _copy BlockGrad""".split()
-)
-REDUCTIONS = {"sum": 0, "mean": 1, "max": 2, "min": 3, "prod": 4, "nansum": 7, "nanprod": 8}
-SOFT = {"softmax": 0, "log_softmax": 1, "softmin": 2}
-#: more runs of columns than this are gathered column by column
-_RUNS = 24
-
-Shape = Tuple[int, ...]
-
-
-class Unsupported(Exception):
-    """Why a Program cannot run on the native core, in a user's words."""
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """A value with its shape: a row's, or that of something shared. `turned`: the transpose of a shared matrix."""
-
-    value: Value
-    shape: Shape
-    shared: bool = False
-    turned: bool = False
-
-
-class Shares:
-    """Values that all rows share: parameters, what bodies compute from them alone, what the core computes."""
-
-    def __init__(self, recipe: Recipe):
-        self.recipe = recipe
-        self.names: Dict[Tuple[str, str], int] = {}
-        self.inputs: List[Tuple[str, str]] = []  # (function, value); function '' for a parameter
-        self.sizes: List[int] = []
-        self.computed: List[int] = []
-        self.code: List[Tuple[Instr, int]] = []
-        self.made: Dict[Any, Tensor] = {}
-        self.alias: Dict[Tuple[str, str], str] = {}
-        for function, ops in recipe.shared_ops.items():
-            for op in ops:  # a parameter in another shape is the parameter
-                if op.op in ("Reshape", "Flatten", "expand_dims", "squeeze", "_copy") and op.inputs:
-                    self.alias[function, op.outputs[0]] = op.inputs[0]
-
-    def source(self, function: str, name: str) -> Tuple[str, str]:
-        while (function, name) in self.alias:
-            name = self.alias[function, name]
-        return ("", name) if name.startswith("@") else (function, name)
-
-    def number(self, function: str, name: str, cols: int) -> int:
-        key = self.source(function, name)
-        if key not in self.names:
-            self.names[key] = len(self.inputs)
-            self.inputs.append(key)
-            self.sizes.append(cols)
-        return self.names[key]
-
-    def tensor(self, function: str, name: str) -> Tensor:
-        shape, _ = self.recipe.type_of(function, name)
-        return Tensor(Code.operand(SHARED, self.number(function, name, size(shape)), size(shape), shared=True), shape,
-                      shared=True)
-
-    def compute(self, cols: int) -> int:
-        """A place for a value that the core computes once a run; negative numbers until all inputs are known."""
-        self.computed.append(cols)
-        return -len(self.computed)
+__all__ = ["SegmentCode", "lower_segment"]
 
 
 @dataclass
@@ -263,7 +198,7 @@ class _Lowering:
             cols = fuse.width(t.value)
             self.code.stored(t.value, Operand(IGRAD, self.slot_numbers[slot_value][0], 0, cols))
             self.result.gives.add(slot_value)
-        _Sums(self, gradient, set(tables)).run()
+        Sums(self, gradient, set(tables)).run()
         self.code, code = code, self.code
         return code
 
@@ -295,7 +230,7 @@ class _Lowering:
         for op in ops:
             self.where = f"{op.op}" + (f" at {op.where}" if op.where else "")
             inputs = [self.values[v] for v in op.inputs]
-            outputs = self._op(op, inputs)
+            outputs = self.operator(op, inputs)
             self.values.update(zip(op.outputs, outputs))
 
     def _marks(self, ops: Sequence[Op]) -> None:
@@ -306,11 +241,11 @@ class _Lowering:
         for op in ops:
             table = None
             if op.op in MOVES:
-                table, shape = _moved(op, [shapes.get(v) for v in op.inputs])
+                table, shape = moved(op, [shapes.get(v) for v in op.inputs])
             else:
                 shape = self._out_shape(op)
             for v in op.outputs:
-                shapes[v] = shape if len(op.outputs) == 1 else self._type(v)
+                shapes[v] = shape if len(op.outputs) == 1 else self.type_of(v)
             found.append((op, table))
         for op, table in reversed(found):
             if table is not None:
@@ -318,29 +253,29 @@ class _Lowering:
                 wanted = self.marks.get(op.outputs[0], set())
                 for v in op.inputs:
                     cols = size(shapes[v])
-                    self.marks.setdefault(v, set()).update(_edges(table - at, cols, wanted))
+                    self.marks.setdefault(v, set()).update(edges(table - at, cols, wanted))
                     at += cols
             elif op.outputs[0] in self.marks:
                 for v in op.inputs:
                     if v in shapes and size(shapes[v]) == size(shapes[op.outputs[0]]):
                         self.marks.setdefault(v, set()).update(self.marks[op.outputs[0]])
 
-    def _type(self, name: str) -> Shape:
+    def type_of(self, name: str) -> Shape:
         if self.gradient is not None and name in self.gradient.types:
             return self.gradient.types[name][0]
         return self.recipe.type_of(self.function, name)[0]
 
     def _out_shape(self, op: Op) -> Shape:
-        return self._type(op.outputs[0])
+        return self.type_of(op.outputs[0])
 
-    def _op(self, op: Op, inputs: List[Tensor]) -> List[Tensor]:
+    def operator(self, op: Op, inputs: List[Tensor]) -> List[Tensor]:
         if op.op in MOVES:
             return [self._move(op, inputs)] if len(op.outputs) == 1 else self._split(op, inputs)
         made = expand(op.op, op.attrs, inputs, self._emitter(op))
         if made is not None:
             return [made]
-        shape = self._type(op.outputs[0])
-        rule = _RULES.get(op.op)
+        shape = self.type_of(op.outputs[0])
+        rule = RULES.get(op.op)
         if rule is None:
             raise Unsupported(f"operator {self.where} is outside of its set")
         return [rule(self, op, inputs, shape)]
@@ -360,15 +295,15 @@ class _Lowering:
             return self._shared_ew(name, values, scalar, shape)
         args, cells = [], []
         for v in values:
-            v = self._plain(v)
+            v = self.plain(v)
             cell = size(v.shape) == 1 and cols != 1
-            args.append(v.value if cell else self._broadcast(v, shape).value)
+            args.append(v.value if cell else self.broadcast(v, shape).value)
             cells.append(cell)
         return Tensor(self.code.ew(name, args, cells, cols, scalar, marks), shape)
 
     def _shared_ew(self, name: str, values: Sequence[Tensor], scalar: float, shape: Shape) -> Tensor:
         cols = size(shape)
-        mine = [self._broadcast(self._plain(v), shape) for v in values]
+        mine = [self.broadcast(self.plain(v), shape) for v in values]
         key = (name, scalar, shape, *(tuple((p.base.operand, p.offset, p.cols) for p in v.value) for v in mine))
 
         def make(to: Operand) -> Instr:
@@ -391,31 +326,31 @@ class _Lowering:
             self.shares.made[key] = Tensor(Code.operand(SHARED, number_, cols, shared=True), shape, shared=True)
         return self.shares.made[key]
 
-    def _plain(self, t: Tensor) -> Tensor:
+    def plain(self, t: Tensor) -> Tensor:
         """Without a lazy transpose."""
         if not t.turned:
             return t
         rows, cols = t.shape
         order = np.arange(rows * cols).reshape(cols, rows).T.ravel()
-        return self._gathered(Tensor(t.value, (rows * cols,), shared=True), order, t.shape)
+        return self.gathered(Tensor(t.value, (rows * cols,), shared=True), order, t.shape)
 
-    def _broadcast(self, t: Tensor, shape: Shape) -> Tensor:
+    def broadcast(self, t: Tensor, shape: Shape) -> Tensor:
         if size(t.shape) == size(shape):
             return Tensor(t.value, shape, t.shared)
         table = np.broadcast_to(np.arange(size(t.shape)).reshape(t.shape), shape).ravel()
-        return self._gathered(t, table, shape)
+        return self.gathered(t, table, shape)
 
     # -- movement --------------------
     def _move(self, op: Op, inputs: List[Tensor]) -> Tensor:
         if op.op == "transpose" and inputs[0].shared and len(inputs[0].shape) == 2:
             t = inputs[0]
             return Tensor(t.value, t.shape[::-1], shared=True, turned=not t.turned)
-        inputs = [self._plain(t) for t in inputs]
-        table, shape = _moved(op, [t.shape for t in inputs])
+        inputs = [self.plain(t) for t in inputs]
+        table, shape = moved(op, [t.shape for t in inputs])
         likes = inputs[:1] if op.op.endswith("_like") else inputs
         whole = Tensor(fuse.joined([p for t in likes for p in t.value]), (1, sum(size(t.shape) for t in likes)),
                        all(t.shared for t in likes))
-        return self._gathered(whole, table, shape)
+        return self.gathered(whole, table, shape)
 
     def _split(self, op: Op, inputs: List[Tensor]) -> List[Tensor]:
         shape = inputs[0].shape
@@ -426,15 +361,15 @@ class _Lowering:
         for i, name in enumerate(op.outputs):
             n = shape[axis] // parts
             table = np.take(np.arange(size(shape)).reshape(shape), range(i * n, (i + 1) * n), axis).ravel()
-            out.append(self._gathered(inputs[0], table, self._type(name)))
+            out.append(self.gathered(inputs[0], table, self.type_of(name)))
         return out
 
-    def _gathered(self, t: Tensor, table: np.ndarray, shape: Shape) -> Tensor:
+    def gathered(self, t: Tensor, table: np.ndarray, shape: Shape) -> Tensor:
         """Columns `table` of a value; -1 is zero."""
         table = np.asarray(table).ravel()
         starts = np.concatenate([[0], np.flatnonzero((np.diff(table) != 1) & ~((table[1:] < 0) & (table[:-1] < 0))) + 1,
                                  [len(table)]])
-        if len(starts) - 1 <= _RUNS and len(table):
+        if len(starts) - 1 <= RUNS and len(table):
             pieces: List[Piece] = []
             for a, b in zip(starts[:-1], starts[1:]):
                 first = int(table[a])
@@ -484,303 +419,14 @@ class _Lowering:
         if order == list(range(rank)):
             return t
         table = np.arange(size(t.shape)).reshape(t.shape).transpose(order)
-        return self._gathered(t, table.ravel(), table.shape)
+        return self.gathered(t, table.ravel(), table.shape)
 
     def reduce(self, kind: int, t: Tensor, axes: Sequence[int], shape: Shape) -> Tensor:
         if t.shared:
             raise Unsupported(f"{self.where}: a sum of what all nodes share")
-        length = size([t.shape[a] for a in axes])
+        length = size(tuple(t.shape[a] for a in axes))
         if length == 1 and kind in (0, 1, 2, 3, 4):
             return Tensor(t.value, shape)
         t = self.last(t, sorted(axes))
         groups = size(t.shape) // length
         return Tensor(self.code.instr("reduce", [self.code.packed(t.value)], groups, (kind, groups, length)), shape)
-
-
-# -- rules: (lowering, op, inputs, shape of the result) -> Tensor --------------------
-def _fully_connected(low: _Lowering, op: Op, inputs: List[Tensor], shape: Shape) -> Tensor:
-    data, weight = inputs[:2]
-    if op.inputs[0] in low.kept and not data.shared:
-        data = low.save(op.inputs[0])  # kept in one piece for the gradient: the product reads it there
-    n, k = weight.shape
-    repeat = 1 if flag(op.attrs, "flatten", True) else size(data.shape[1:-1])
-    out = Tensor(low.product(data, weight, n, k, repeat, True), shape)
-    return out if len(inputs) == 2 else low.ew("add", [out, inputs[2]], marks=sorted(low.marks.get(op.outputs[0], ())))
-
-
-def _dot(low: _Lowering, op: Op, inputs: List[Tensor], shape: Shape) -> Tensor:
-    data, weight = inputs
-    if data.shared or not weight.shared or flag(op.attrs, "transpose_a") or len(weight.shape) != 2:
-        raise Unsupported(f"{low.where} of shapes {data.shape} and {weight.shape}")
-    turned = flag(op.attrs, "transpose_b")
-    n, k = weight.shape if turned else weight.shape[::-1]
-    return Tensor(low.product(data, weight, n, k, size(data.shape) // k, turned), shape)
-
-
-def _batch_dot(low: _Lowering, op: Op, inputs: List[Tensor], shape: Shape) -> Tensor:
-    a, b = (low._plain(t) for t in inputs)
-    turn_a, turn_b = flag(op.attrs, "transpose_a"), flag(op.attrs, "transpose_b")
-    m, k = a.shape[-2:][::-1] if turn_a else a.shape[-2:]
-    n = b.shape[-2] if turn_b else b.shape[-1]
-    if len(a.shape) != 3:
-        raise Unsupported(f"{low.where} of shapes {a.shape} and {b.shape}")
-    if b.shared and not a.shared and not turn_a:
-        return Tensor(low.product(a, b, n, k, m, turn_b), shape)
-    values = [low.code.packed(a.value), low.code.packed(b.value)]
-    return Tensor(low.code.instr("bdot", values, m * n, (m, n, k, int(turn_a), int(turn_b))), shape)
-
-
-def _reduction(low: _Lowering, op: Op, inputs: List[Tensor], shape: Shape) -> Tensor:
-    t = low._plain(inputs[0])
-    rank = len(t.shape)
-    given = numbers(op.attrs, "axis")
-    axes = list(as_axes(given, rank))
-    if given and flag(op.attrs, "exclude"):
-        axes = [a for a in range(rank) if a not in axes]
-    if op.op == "norm":
-        kind = 6 if integer(op.attrs, "ord", 2) == 1 else 5
-    else:
-        kind = REDUCTIONS[op.op]
-    if 0 in axes and t.shape[0] != 1:
-        raise Unsupported(f"{low.where} along the axis of nodes")
-    return low.reduce(kind, t, [a for a in axes if a != 0] or [0], shape)
-
-
-def _soft(low: _Lowering, op: Op, inputs: List[Tensor], shape: Shape) -> Tensor:
-    t = inputs[0]
-    if len(inputs) > 1 or text(op.attrs, "dtype", "None") != "None" or t.shared:
-        raise Unsupported(f"{low.where} with lengths or a type")
-    kind = SOFT.get(op.op, 0)
-    axis = as_axis(integer(op.attrs, "axis", -1), len(t.shape)) if op.op in SOFT else len(t.shape) - 1
-    heat = number(op.attrs, "temperature", 1.0) if text(op.attrs, "temperature", "None") != "None" else 1.0
-    moved = low.last(t, [axis])
-    length = t.shape[axis]
-    cols = size(t.shape)
-    out = Tensor(low.code.instr("soft", [low.code.packed(moved.value)], cols, (kind, cols // length, length), (heat,)),
-                 moved.shape)
-    if moved is t:
-        return Tensor(out.value, shape)
-    rest = [a for a in range(len(t.shape)) if a != axis] + [axis]
-    back = np.arange(cols).reshape(moved.shape).transpose(np.argsort(rest))
-    return low._gathered(out, back.ravel(), shape)
-
-
-def _pick(low: _Lowering, op: Op, inputs: List[Tensor], shape: Shape) -> Tensor:
-    t, index = inputs
-    axis = integer(op.attrs, "axis", -1)
-    if axis is None or t.shared:
-        raise Unsupported(f"{low.where} without an axis")
-    axis = as_axis(axis, len(t.shape))
-    moved = low.last(t, [axis])
-    length, groups = t.shape[axis], size(t.shape) // t.shape[axis]
-    wrap = int(text(op.attrs, "mode", "clip") == "wrap")
-    values = [low.code.packed(moved.value), low.code.packed(low._broadcast(index, (groups,)).value)]
-    return Tensor(low.code.instr("pick", values, groups, (wrap, groups, length)), shape)
-
-
-def _one_hot(low: _Lowering, op: Op, inputs: List[Tensor], shape: Shape) -> Tensor:
-    depth, groups = integer(op.attrs, "depth"), size(inputs[0].shape)
-    on, off = number(op.attrs, "on_value", 1.0), number(op.attrs, "off_value", 0.0)
-    if inputs[0].shared:
-        raise Unsupported(f"{low.where} of what all nodes share")
-    value = low.code.packed(inputs[0].value)
-    return Tensor(low.code.instr("one_hot", [value], groups * depth, (groups, depth), (on, off)), shape)
-
-
-def _layer_norm(low: _Lowering, op: Op, inputs: List[Tensor], shape: Shape) -> Tensor:
-    x, gamma, beta = inputs
-    axis = as_axis(integer(op.attrs, "axis", -1), len(x.shape))
-    kept = tuple(1 if a == axis else n for a, n in enumerate(x.shape))
-    along = tuple(n if a == axis else 1 for a, n in enumerate(x.shape))
-
-    def mean(t: Tensor) -> Tensor:
-        return low.reduce(1, t, [axis], kept)
-
-    centred = low.ew("sub", [x, mean(x)])
-    variance = mean(low.ew("square", [centred]))
-    inverse = low.ew("reciprocal", [low.ew("sqrt", [low.ew("add_S", [variance], number(op.attrs, "eps", 1e-5))])])
-    scaled = low.ew("mul", [low.ew("mul", [centred, inverse]), Tensor(gamma.value, along, True)])
-    return low.ew("add", [scaled, Tensor(beta.value, along, True)])
-
-
-def _batch_norm(low: _Lowering, op: Op, inputs: List[Tensor], shape: Shape) -> Tensor:
-    x, gamma, beta, mean, variance = inputs
-    axis = as_axis(integer(op.attrs, "axis", 1), len(x.shape))
-    along = tuple(n if a == axis else 1 for a, n in enumerate(x.shape))
-    if not flag(op.attrs, "use_global_stats"):
-        raise Unsupported(f"{low.where} normalises over a batch")
-
-    def laid(t: Tensor) -> Tensor:
-        return Tensor(t.value, along, True)
-
-    root = low.ew("sqrt", [low.ew("add_S", [laid(variance)], number(op.attrs, "eps", 1e-3))])
-    out = low.ew("mul", [low.ew("sub", [x, laid(mean)]), low.ew("reciprocal", [root])])
-    if not flag(op.attrs, "fix_gamma", True):
-        out = low.ew("mul", [out, laid(gamma)])
-    return low.ew("add", [out, laid(beta)])
-
-
-def _l2_normalization(low: _Lowering, op: Op, inputs: List[Tensor], shape: Shape) -> Tensor:
-    x, rank = inputs[0], len(inputs[0].shape)
-    axes = {"instance": range(1, rank), "channel": (1,), "spatial": range(2, rank)}[text(op.attrs, "mode", "instance")]
-    kept = tuple(1 if a in axes else n for a, n in enumerate(x.shape))
-    total = low.reduce(0, low.ew("square", [x]), list(axes), kept)
-    root = low.ew("sqrt", [low.ew("add_S", [total], number(op.attrs, "eps", 1e-10))])
-    return low.ew("div", [x, root])
-
-
-def _cast(low: _Lowering, op: Op, inputs: List[Tensor], shape: Shape) -> Tensor:
-    to = text(op.attrs, "dtype", "float32")
-    if to.startswith("float"):
-        return Tensor(inputs[0].value, shape, inputs[0].shared)
-    if to in ("int32", "int64"):
-        return low.ew("trunc", inputs)
-    raise Unsupported(f"{low.where} to {to}")
-
-
-_RULES = {
-    "FullyConnected": _fully_connected,
-    "dot": _dot,
-    "batch_dot": _batch_dot,
-    **{op: _reduction for op in (*REDUCTIONS, "norm")},
-    **{op: _soft for op in (*SOFT, "SoftmaxActivation")},
-    "pick": _pick,
-    "one_hot": _one_hot,
-    "LayerNorm": _layer_norm,
-    "BatchNorm": _batch_norm,
-    "L2Normalization": _l2_normalization,
-    "Cast": _cast,
-    "amp_cast": _cast,
-}
-
-
-def _edges(table: np.ndarray, cols: int, wanted: Set[int]) -> Set[int]:
-    """Where an input of `cols` columns will be cut, if column i of what is made of it is ``table[i]`` and that is cut at
-    `wanted`; nothing where it is cut into too many runs."""
-    inside = (table >= 0) & (table < cols)
-    starts = np.flatnonzero(inside & np.concatenate([[True], np.diff(table) != 1]))
-    ends = np.flatnonzero(inside & np.concatenate([np.diff(table) != 1, [True]]))
-    if len(starts) > _RUNS:
-        return set()
-    found = {int(table[i]) for i in starts} | {int(table[i]) + 1 for i in ends}
-    return found | {int(table[i]) for i in wanted if i < len(table) and inside[i]}
-
-
-def _moved(op: Op, shapes: Sequence[Optional[Shape]]) -> Tuple[np.ndarray, Shape]:
-    """What a moving operator does, found by running it on numbered elements: (source of each element, shape)."""
-    known = tuple(tuple(s) for s in shapes if s is not None)
-    if len(known) != len(shapes):
-        raise Unsupported(f"operator {op.op} of something without a shape")
-    return _moved_cached(op.op, tuple(sorted(op.attrs.items())), known)
-
-
-@lru_cache(maxsize=4096)
-def _moved_cached(name: str, attrs: Tuple[Tuple[str, str], ...], shapes: Tuple[Shape, ...]) -> Tuple[np.ndarray, Shape]:
-    from ..._compat import mx
-
-    settings = dict(attrs)
-    if name == "Pad" and (settings.get("mode") != "constant" or number(settings, "constant_value", 0.0) != 0):
-        raise Unsupported("operator Pad with anything but zeros")
-    arrays, at = [], 1
-    for shape in shapes:
-        arrays.append(mx.nd.array(np.arange(at, at + size(shape)).reshape(shape), dtype="float64"))
-        at += size(shape)
-    out = call(name, arrays, settings)
-    first = out if isinstance(out, mx.nd.NDArray) else out[0]
-    return first.asnumpy().ravel().astype(np.int64) - 1, tuple(first.shape)
-
-
-class _Sums:
-    """Gradients of what is shared: sums over all rows, as the rules write them, recognised as products and column
-    sums of kept rows."""
-
-    def __init__(self, low: _Lowering, gradient: Gradient, tables: Set[str]):
-        self.low, self.gradient, self.tables = low, gradient, tables
-        self.values: Dict[str, Tuple] = {}
-
-    def run(self) -> None:
-        gradient, low = self.gradient, self.low
-        for op in gradient.over_ops:
-            if op.op != "_rg_embedding_grad":
-                self.values[op.outputs[0]] = self._op(op)
-        for name, grad in gradient.shared.items():
-            if name not in low.values:
-                continue  # an embedding table: its rows are given back
-            shape, _ = low.recipe.type_of(low.function, name)
-            number_ = low.shares.number(low.function, name, size(shape))
-            for part in self._parts(self.values[grad]):
-                self._finish(part, Operand(SHARED, number_, 0, size(shape)))
-
-    def _parts(self, value: Tuple) -> List[Tuple]:
-        return [p for v in value[1:] for p in self._parts(v)] if value[0] == "add" else [value]
-
-    def _of(self, name: str) -> Tuple:
-        if name in self.values:
-            return self.values[name]
-        return ("rows", name, 1)
-
-    def _op(self, op: Op) -> Tuple:
-        a = [self._of(v) for v in op.inputs]
-        first = a[0]
-        kind = first[0]
-        if op.op == "transpose" and kind in ("rows", "turned"):
-            return ("turned" if kind == "rows" else "rows", *first[1:])
-        if op.op in ("Reshape", "_copy", "expand_dims"):
-            if kind != "rows":
-                return first
-            wanted = numbers(op.attrs, "shape") or ()
-            cols = self._cols(first[1])
-            return ("rows", first[1], cols // wanted[-1] if len(wanted) == 2 else 1)
-        if op.op == "slice_axis" and kind in ("rows", "turned"):
-            return ("column",)
-        if op.op == "ones_like" and kind in ("rows", "turned", "column"):
-            return ("ones",)
-        if op.op == "FullyConnected" and kind == "ones" and a[1][0] == "turned":
-            return ("sums", *a[1][1:], ())
-        if op.op == "dot" and kind == "ones" and a[1][0] == "rows":
-            return ("sums", *a[1][1:], ())
-        if op.op == "FullyConnected" and kind == "turned" and a[1][0] == "turned":
-            return ("product", first, a[1])
-        if op.op in ("elemwise_add", "add_n", "broadcast_add", "_grad_add"):
-            return ("add", *a)
-        if kind == "sums" and op.op in ("negative", "sum", "_mul_scalar", "_div_scalar"):
-            return ("sums", first[1], first[2], (*first[3], op))  # linear: done to each row instead
-        raise Unsupported(f"the gradient of a parameter by {op.op} in {self.low.function}")
-
-    def _cols(self, name: str) -> int:
-        return size(self.low._type(name))
-
-    def _kept(self, name: str) -> Tuple[int, int]:
-        if name not in self.low.saved:
-            self.low.save(name)
-        return self.low.saved[name]
-
-    def _finish(self, part: Tuple, to: Operand) -> None:
-        low = self.low
-        if part[0] == "product":
-            (_, a, repeat), (_, b, other) = part[1], part[2]
-            if repeat != other:
-                raise Unsupported("a product of rows in different numbers")
-            (i, n), (j, k) = self._kept(a), self._kept(b)
-            low.result.over.append(Instr("gemm_rows", [Operand(SAVED, i, 0, n), Operand(SAVED, j, 0, k)], [to],
-                                         (repeat, n // repeat, k // repeat)))
-        elif part[0] == "sums":
-            _, name, repeat, ops = part
-            i, cols = self._kept(name) if not ops else self._changed(name, ops)
-            low.result.over.append(Instr("column_sums", [Operand(SAVED, i, 0, cols)], [to], (cols // to.cols,)))
-        else:
-            raise Unsupported("the gradient of a parameter is not a sum")
-
-    def _changed(self, name: str, ops: Sequence[Op]) -> Tuple[int, int]:
-        """Rows to which linear operators are applied before they are summed."""
-        low = self.low
-        if name not in low.values:
-            low.values[name] = Tensor(Code.operand(SAVED, *low.saved[name]), low._type(name))
-        t = low.values[name]
-        for op in ops:
-            before = low.gradient.types[op.inputs[0]][0] if low.gradient is not None else t.shape
-            t = Tensor(t.value, before if size(before) == size(t.shape) else t.shape)
-            low.values[op.inputs[0]] = t
-            t = low._op(op, [t])[0]
-        low.values[f"{name}.{ops[-1].outputs[0]}"] = t
-        return self._kept(f"{name}.{ops[-1].outputs[0]}")

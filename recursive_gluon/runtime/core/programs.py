@@ -8,11 +8,12 @@ from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 
+from ...schedule.faults import deciding
 from ..executor import NODES, Call
 from ..recipes import Compiled, compiled
 from .binding import FIELD_TYPES, RunArgs, core, ew_names, failure, pointers
 from .encode import Encoded, encode
-from .lower import Unsupported
+from .unsupported import Unsupported
 
 __all__ = ["CoreProgram", "CoreRun", "core_program", "why_not"]
 
@@ -61,10 +62,12 @@ class CoreRun:
 
     def __init__(self, program: CoreProgram, call: Call, fields: Dict[str, np.ndarray], recompute: bool = False,
                  trace: bool = False):
-        lib, s = program.lib, call.structure
+        lib, s, self.handle = program.lib, call.structure, None
         assert lib is not None
         self.lib, self.program, self.structure = lib, program, s
         self.limits = call.max_nodes, call.max_depth
+        for name in program.encoded.deciding:
+            deciding(name, fields[name])
         arrays = [fields[name] for name in program.encoded.fields]
         data = pointers([a.ctypes.data for a in arrays])
         types = (ctypes.c_int64 * max(len(arrays), 1))(*(FIELD_TYPES[a.dtype.name] for a in arrays))

@@ -1,0 +1,163 @@
+// The execution of a plan in one precision: what it holds. Its methods are in execute.cpp, instructions.h and jobs.h.
+#pragma once
+
+#include <chrono>
+#include <cstring>
+#include <map>
+
+#include "execute.h"
+
+namespace rg {
+
+struct Cut;
+
+template <class T>
+class Typed final : public Execution {
+ public:
+  explicit Typed(Plan& plan)
+      : plan_(plan), p_(plan.program), k_(kernels<T>()), scratch_(kMostWorkers) {
+    ports_.resize(p_.ports.size());
+    given_ports_.resize(p_.ports.size());
+    given_fields_.resize(p_.field_cols.size());
+    for (auto* list : {&saved_, &temps_, &made_}) list->resize(p_.segments.size());
+    for (size_t s = 0; s < p_.segments.size(); ++s) {
+      saved_[s].resize(p_.segments[s].saved.size());
+      temps_[s].resize(p_.segments[s].temps.size());
+      made_[s].resize(p_.segments[s].slots.size());
+    }
+    if (plan_.finished()) number_lookups();
+  }
+  // -- forward --------------------
+  void forward(const Inputs& inputs) override;
+  void output(int32_t index, void* to) override;
+
+  int64_t lookups(int32_t table) const override {
+    check(plan_.finished(), Kind::kInternal, "what is looked up depends on values");
+    return lookup_rows_[table];
+  }
+  void looked_up(int32_t table, int32_t* to) const override;
+  int64_t bytes() const override;
+  // -- backward --------------------
+  void backward(const Outputs& outputs) override;
+
+ private:
+  using Floats = std::vector<Buffer<T>>;
+
+  // -- rows and places --------------------
+  const SlotRows& rows_of(int32_t s, int32_t k) const {
+    int32_t same = p_.segments[s].slots[k].same_as;
+    return plan_.slots[s][same < 0 ? k : same];
+  }
+  Source<T> source(const Batch& b, const Operand& o, int64_t row) const;
+  Source<T> slot(const Batch& b, const Operand& o, int64_t row) const;
+
+  T* saved(const Batch& b, const Operand& o, int64_t row) const {
+    return saved_[b.segment][o.id].data() + ((recompute ? 0 : b.start) + row) * o.stride + o.offset;
+  }
+  int64_t out_row(const Batch& b, int32_t port) const {
+    const Segment& segment = p_.segments[b.segment];
+    size_t l = 0;
+    while (segment.layouts[l] != p_.ports[port].layout) ++l;
+    return b.out_start[l];
+  }
+  T* out(const Batch& b, const Operand& o, int64_t row) const {
+    int32_t port = p_.segments[b.segment].out_ports[o.id];
+    return ports_[port].data() + (out_row(b, port) + row) * o.stride + o.offset;
+  }
+  Target<T> target(const Batch& b, const Operand& o, int64_t row) const;
+  // -- one instruction --------------------
+  int64_t tile_rows(const Instr& i) const;
+  int64_t tiles(const Instr& i, int64_t rows) const;
+  static Cut cut_sums(const Instr& i);
+  void execute(const Batch& b, const Instr& i, int64_t rows, int64_t tile, int32_t worker);
+  void product(const Batch& b, const Instr& i, int64_t rows, int64_t tile);
+  void sum(int32_t s, const Instr& i, int64_t first, int64_t rows, int64_t tile, bool begin);
+
+  T* scratch_of(int32_t worker) {
+    if (scratch_[worker].empty()) scratch_[worker].resize(kScratch + 64);
+    uintptr_t address = reinterpret_cast<uintptr_t>(scratch_[worker].data());
+    return reinterpret_cast<T*>((address + 63) / 64 * 64);
+  }
+
+  // -- jobs --------------------
+  struct Timed {  // notes when a tile ran, where that is asked for
+    Typed& e;
+    int32_t batch, step, worker;
+    int64_t begin;
+    Timed(Typed& e, int32_t batch, int32_t step, int32_t worker)
+        : e(e), batch(batch), step(step), worker(worker), begin(e.trace ? now() : 0) {}
+    ~Timed() {
+      if (e.trace) e.spans[worker].push_back({batch, step, worker, begin, now()});
+    }
+    static int64_t now() {
+      return std::chrono::duration_cast<std::chrono::nanoseconds>(
+                 std::chrono::steady_clock::now().time_since_epoch()).count();
+    }
+  };
+  class Forward;
+
+  // What backward reads of the caller's, copied by workers that have nothing better to do.
+  struct Copy {
+    const T** used;
+    T* to;
+    int64_t size;
+  };
+  void plan_snapshot();
+  class Backward;
+  class Sums;
+
+  struct Sum {
+    int32_t segment;
+    const Instr* instr;
+    bool begin;  // the first that writes
+  };
+  void plan_sums();
+
+  void add(const Gradient& grad, const T* from, int64_t n) {
+    T* to = static_cast<T*>(grad.data);
+    if (grad.req == Req::kAdd)
+      for (int64_t i = 0; i < n; ++i) to[i] += from[i];
+    else if (grad.req != Req::kNull && to != from)
+      std::memcpy(to, from, static_cast<size_t>(n) * sizeof(T));
+  }
+  void pull(const Readers& readers, const Buffer<T>& given, int64_t first, int64_t rows, int64_t cols, const Gradient& grad);
+  void give_fields_and_args();
+  // -- before and between --------------------
+  void convert_fields();
+  void prologue();
+  void make_room(bool first);
+  void make_row(size_t s, const Slot& slot, int64_t row, T* to);
+  void transpose_matrices(size_t first_batch);
+
+  struct Turn {
+    const T* from;
+    T* to;
+    int64_t rows, cols;
+  };
+  class Turning;
+  void number_lookups();
+  std::vector<uint8_t> truths(const Frames::Waiting& decision) const;
+  int32_t workers_for(size_t first, size_t last, double times) const;
+
+  Plan& plan_;
+  const Program& p_;
+  const Kernels<T>& k_;
+  Inputs inputs_;
+  const Outputs* grads_ = nullptr;
+  Floats ports_, given_ports_, given_fields_, converted_, computed_, dropped_;
+  Floats copied_shared_;
+  std::vector<Copy> copies_;
+  std::vector<Floats> saved_, temps_, made_;
+  std::map<std::pair<size_t, size_t>, int64_t> made_rows_;
+  std::map<std::pair<int32_t, int64_t>, Buffer<T>> transposed_;
+  std::vector<const T*> shared_, fields_;
+  std::vector<T*> table_grads_;
+  std::vector<T> zeros_;
+  std::vector<std::vector<T>> scratch_;
+  std::vector<int64_t> lookup_rows_;
+  std::vector<std::vector<int64_t>> lookup_base_;
+  std::vector<std::vector<Ids>> lookup_index_;
+  std::vector<std::vector<Sum>> sums_;
+};
+
+}  // namespace rg
