@@ -82,7 +82,7 @@ def test_recomputation_needs_less_memory():
         run = NativeRun(call, recompute=recompute)
         result = run.forward()
         result.backward([mx.nd.ones(o.shape) for o in result.outputs])
-        used.append(run.run.figure(3))
+        used.append(run.run.figure(2))
     assert used[1] < 0.8 * used[0]
 
 
@@ -95,7 +95,7 @@ def test_inference_uses_rows_again():
     s = structure(np.random.RandomState(0), 1, 500, (1,), "chain")
     call = call_of(program, weights, np.random.RandomState(0), s, "float32", keep=False, train=False)
     run = NativeRun(call)
-    layouts = [(run.run.figure(5, i), run.run.figure(6, i)) for i in range(3)]
+    layouts = [(run.run.figure(4, i), run.run.figure(5, i)) for i in range(3)]
     wanted = reference.run(call).outputs[0].asnumpy()
     np.testing.assert_allclose(run.forward().outputs[0].asnumpy(), wanted, rtol=1e-5)
     size, written = max(layouts, key=lambda pair: pair[1])

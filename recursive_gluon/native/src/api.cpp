@@ -171,18 +171,20 @@ RG_API int rg_run_backward(void* run, const void** ograds, const int64_t* counts
   });
 }
 
-// Figures for explain(): frames of a function, batches, ... ; see runtime/core/report.py.
+// Figures of a run; -1 for what there is not.
 RG_API int64_t rg_run_figure(void* run, int32_t what, int64_t index) {
   const Run& r = *static_cast<Run*>(run);
   const Plan& plan = *r.plan;
+  auto of = [&](const std::vector<int64_t>& list) {
+    return index >= 0 && index < static_cast<int64_t>(list.size()) ? list[static_cast<size_t>(index)] : -1;
+  };
   switch (what) {
     case 0: return plan.rounds;
     case 1: return static_cast<int64_t>(plan.batches.size());
-    case 2: return plan.frames.tables[static_cast<size_t>(index)].size();
-    case 3: return r.execution->bytes();
-    case 4: return plan.segment_size[static_cast<size_t>(index)];
-    case 5: return plan.layout_size[static_cast<size_t>(index)];
-    case 6: return plan.layout_rows[static_cast<size_t>(index)];
+    case 2: return r.execution->bytes();
+    case 3: return of(plan.segment_size);
+    case 4: return of(plan.layout_size);  // rows of a buffer
+    case 5: return of(plan.layout_rows);  // rows that are written there: more, where rows are used again
     default: return -1;
   }
 }
