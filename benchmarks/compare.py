@@ -204,6 +204,25 @@ def table(series):
     return "\n".join(lines)
 
 
+def against_the_best(every):
+    """Our rate over that of the best peer in each setting, and the geometric mean over those with batches."""
+    lines, ratios = [f"\n{OURS} / best peer\n"], []
+    for series in every:
+        rows = {s.name: s.summary() for s in series}
+        peers = {name: row[1] for name, row in rows.items() if row and name != OURS}
+        if not peers or not rows.get(OURS):
+            continue
+        best = max(peers, key=peers.get)
+        model, batch, mode = series[0].work
+        ratio = rows[OURS][1] / peers[best]
+        lines.append(f"  {model:9} batch {batch:3} {mode:6} {ratio:5.2f}  ({best})")
+        if batch > 1:
+            ratios.append(ratio)
+    if len(ratios) > 1:
+        lines.append(f"  geometric mean, batches above 1: {statistics.geometric_mean(ratios):.2f}")
+    return "\n".join(lines)
+
+
 def machine():
     """One line on what this ran on."""
     cpu = platform.processor() or platform.machine()
@@ -254,6 +273,7 @@ def main(argv=None):
     for series in every:
         if series:
             print(table(series))
+    print(against_the_best(every))
 
 
 if __name__ == "__main__":

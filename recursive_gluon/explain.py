@@ -11,6 +11,8 @@ from .capture.records import Record
 from .errors import TraceError
 from .program.ir import Branch, Return
 from .runtime.batched import BatchedRun
+from .runtime.core.binding import workers
+from .runtime.core.programs import why_not
 from .runtime.executor import NODES, ROOTS, Call
 from .runtime.recipes import compiled
 from .schedule.recipe import BATCH, FRAME
@@ -47,6 +49,8 @@ class Explanation:
     batches: int
     rounds: int
     critical_path: int
+    executor: str
+    why_not_native: str
     segments: Tuple[Launches, ...]
     records: Tuple[Record, ...]
 
@@ -63,6 +67,8 @@ class Explanation:
             "  cases       " + ", ".join(f"{n}: {c}" for n, c in self.cases.items()),
             f"  levels      {self.levels} (critical path: {self.critical_path} launches), {self.batches} launches in "
             f"{self.rounds} round{'s' * (self.rounds != 1)}",
+            f"  executor    {self.executor}" + (f" (not the native core: {self.why_not_native})" if self.why_not_native
+                                                else f", {workers()} workers"),
             "",
             "  batched",
         ]
@@ -156,9 +162,19 @@ def explain(net: RecursiveBlock, forest: Any, *args: Any, train: bool = True, no
         len(plan.batches),
         plan.rounds,
         len(levels),
+        *_executor(net, call),
         tuple(segments),
         tuple(source.tracer.records),
     )
+
+
+def _executor(net: RecursiveBlock, call: Call) -> Tuple[str, str]:
+    """What runs such calls, and why the native core does not."""
+    chosen = net._executor
+    if chosen in ("mxnet", "reference"):
+        return chosen, f"executor={chosen!r} was asked for"
+    why = why_not(call)
+    return ("mxnet" if why else "native"), why
 
 
 def _run(source, call: Call) -> BatchedRun:

@@ -2,10 +2,12 @@
 from __future__ import annotations
 
 import collections.abc
+import ctypes
 from itertools import chain
 from typing import Any, Callable, Optional, Sequence
 
 import numpy as np
+from mxnet.base import _LIB, check_call
 
 from .._compat import mx
 from ..errors import ArityError, EmptyForestError, FieldError, StructureError
@@ -340,12 +342,15 @@ def _mappings(vocab: Any) -> dict[str, Callable[[list[str]], list[Any]]]:
 
 
 def _on_device(values: np.ndarray, ctx: mx.Context, dtype: Any) -> mx.nd.NDArray:
-    """A new array on a device. On the CPU its memory is handed over: a copy would go through MXNet's engine."""
-    if ctx != mx.cpu(0) or not values.size:
+    """A new array on a device. On the CPU nobody else knows it yet, so it is filled without MXNet's engine."""
+    if ctx.device_type != 'cpu' or not values.size:
         return mx.nd.array(values, ctx=ctx, dtype=dtype)
-    if np.dtype(dtype) != values.dtype or not values.flags.owndata or not values.flags.c_contiguous:
-        values = np.array(values, dtype)
-    return mx.nd.from_numpy(values, zero_copy=True)
+    values = np.ascontiguousarray(values, dtype)
+    array = mx.nd.empty(values.shape, ctx, dtype)
+    memory = ctypes.c_void_p()
+    check_call(_LIB.MXNDArrayGetData(array.handle, ctypes.byref(memory)))
+    ctypes.memmove(memory, values.ctypes.data, values.nbytes)
+    return array
 
 
 def _join(trees: list[Tree], fields: tuple[str, ...], slots: tuple[str, ...],

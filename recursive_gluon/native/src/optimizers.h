@@ -5,12 +5,13 @@
 
 namespace rg {
 
-enum class Optimizer : int32_t { kSgd = 0, kMomentum = 1, kAdam = 2, kAdaGrad = 3 };
+// kSgd is multi_sgd_update, kSgdAlone sgd_update, which rounds otherwise.
+enum class Optimizer : int32_t { kSgd = 0, kMomentum = 1, kAdam = 2, kAdaGrad = 3, kSgdAlone = 4, kCount = 5 };
 
 // Numbers that hold for one parameter and step.
 struct Rates {
-  float lr, wd, rescale, clip;     // clip below 0: none
-  float a, b, epsilon;             // momentum, or Adam's beta1 and beta2
+  float lr, wd, rescale, clip;  // clip below 0: none
+  float a, b, epsilon;          // momentum, or Adam's beta1 and beta2
 };
 
 // n elements of a weight, its gradient, its states.

@@ -11,10 +11,15 @@ static inline float fma_(float a, float b, float c) { return a * b + c; }
 static inline double fma_(double a, double b, double c) { return a * b + c; }
 #endif
 
-static inline float from_bits(int32_t bits) {
+static inline float from_bits(uint32_t bits) {
   float value;
   std::memcpy(&value, &bits, sizeof value);
   return value;
+}
+static inline uint32_t to_bits(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  return bits;
 }
 
 // 2^n * exp(r), n whole, |r| <= ln 2 / 2. The polynomial is the Taylor series to degree 7, its error below 1e-8.
@@ -32,9 +37,9 @@ static inline float exp_(float x) {
   p = fma_(p, r, 1.6666665459e-1f);
   p = fma_(p, r, 5.0000001201e-1f);
   p = fma_(p, r * r, r) + 1.0f;
-  int32_t whole = static_cast<int32_t>(n);
-  int32_t half = whole >> 1;  // in two steps: the result may be too small for one
-  return p * from_bits((half + 127) << 23) * from_bits((whole - half + 127) << 23);
+  uint32_t whole = to_bits(shifted) - 0x4B400000u;  // n again, from the digits; anything for NaN, which p is too
+  uint32_t half = static_cast<uint32_t>(static_cast<int32_t>(whole) >> 1);  // in two steps: one may be too small
+  return p * from_bits((half + 127u) << 23) * from_bits((whole - half + 127u) << 23);
 }
 
 static inline float sigmoid_(float x) { return 1.0f / (1.0f + exp_(-x)); }

@@ -15,7 +15,7 @@ from ...program.expr import Expr
 from ...schedule.faults import Unseen, call_path, call_step, check_count, endless, raised
 from ...schedule.recipe import Recipe
 
-__all__ = ["RunArgs", "backward_failure", "core", "ew_names", "failure", "pointers", "FIELD_TYPES"]
+__all__ = ["RunArgs", "backward_failure", "core", "ew_names", "failure", "pointers", "workers", "FIELD_TYPES"]
 
 #: types of fields that the core reads
 FIELD_TYPES = {"float32": 0, "float64": 1, "int32": 2, "int64": 3, "uint8": 4, "int8": 5}
@@ -75,6 +75,12 @@ def core() -> Optional[ctypes.CDLL]:
         function.restype, function.argtypes = result, arguments
     lib.rg_set_poll(_poll)
     return lib
+
+
+def workers() -> int:
+    """The core's worker threads, the caller's included."""
+    lib = core()
+    return 0 if lib is None else lib.rg_workers(0)
 
 
 @lru_cache(maxsize=None)
