@@ -9,11 +9,15 @@ from recursive_gluon import native
 from recursive_gluon._compat import mx
 
 OPTIMIZERS = st.one_of(
-    st.tuples(st.just("sgd"), st.fixed_dictionaries({"momentum": st.sampled_from([0.0, 0.9])})),
-    st.tuples(st.just("adam"), st.fixed_dictionaries({"beta1": st.sampled_from([0.9, 0.5])})),
+    st.tuples(st.just("sgd"), st.fixed_dictionaries({"momentum": st.sampled_from([0.0, 0.9]),
+                                                     "lazy_update": st.booleans()})),
+    st.tuples(st.just("adam"), st.fixed_dictionaries({"beta1": st.sampled_from([0.9, 0.5]),
+                                                      "lazy_update": st.booleans()})),
     st.tuples(st.just("adagrad"), st.fixed_dictionaries({"eps": st.sampled_from([1e-7, 1e-3])})),
     st.tuples(st.just("rmsprop"), st.just({})),
 )
+KNOWN = [("sgd", {}), ("sgd", {"momentum": 0.9}), ("adam", {}), ("adagrad", {})]
+needs_native = pytest.mark.skipif(native.library() is None, reason="there is no native core")
 SHAPES = {"weight": (7, 33), "bias": (7,), "table": (40, 5), "frozen": (3,)}
 
 
@@ -138,4 +142,151 @@ def test_a_gradient_that_adds():
                 loss_of(params, random).backward()
             trainer.step(8)
         return {n: p.data().asnumpy() for n, p in params.items()}
+    assert_equal(run(rg.Trainer), run(mx.gluon.Trainer))
+
+
+@needs_native
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("name, options", KNOWN)
+def test_the_native_core_is_used(name, options, sparse, monkeypatch):
+    """Gluon's updater is never asked, with Gluon's own default of a kvstore too."""
+    monkeypatch.setattr(mx.optimizer.Updater, "__call__", lambda *args: pytest.fail("Gluon's updater"))
+    params, random = parameters(sparse), np.random.RandomState(5)
+    trainer = rg.Trainer(params, name, {"learning_rate": 0.1, **options})
+    for _ in range(3):
+        loss_of(params, random).backward()
+        trainer.step(4, ignore_stale_grad=True)
+    assert trainer.native_steps == 3
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("name, options", KNOWN)
+def test_some_stale_gradients(name, options, sparse):
+    """Parameters that are left out now and then: their own counts of updates, and a scheduler's, are Gluon's."""
+    def run(make):
+        params, random = parameters(sparse), np.random.RandomState(5)
+        scheduler = mx.lr_scheduler.FactorScheduler(1, 0.7, base_lr=0.1)
+        trainer = make(params, name, {"learning_rate": 0.1, "lr_scheduler": scheduler, **options}, kvstore=None)
+        for step in range(7):
+            if step in (0, 3):
+                with mx.autograd.record():
+                    loss = (params["weight"].data() ** 2).sum()
+            else:
+                loss = loss_of(params, random)
+            loss.backward()
+            trainer.step(4, ignore_stale_grad=True)
+        optimizer = trainer.optimizer
+        return {n: p.data().asnumpy() for n, p in params.items()}, (optimizer.num_update, optimizer._index_update_count)
+    (got, counts), (wanted, wanted_counts) = run(rg.Trainer), run(mx.gluon.Trainer)
+    assert counts == wanted_counts
+    assert_equal(got, wanted)
+
+
+def test_the_stale_gradient_leaves_gluons_flags():
+    """Those before the stale one count as used, those after it do not."""
+    def run(make):
+        params = parameters(False)
+        trainer = make(params, "sgd", {"learning_rate": 0.1}, kvstore=None)
+        loss_of(params, np.random.RandomState(0)).backward()
+        trainer.step(1)
+        with mx.autograd.record():
+            loss = (params["bias"].data() ** 2).sum() + (params["weight"].data() ** 2).sum()
+        loss.backward()
+        with pytest.raises(UserWarning) as error:
+            trainer.step(1)
+        return str(error.value), {n: p.data()._fresh_grad for n, p in params.items()}, trainer.optimizer.num_update
+    assert run(rg.Trainer) == run(mx.gluon.Trainer)
+
+
+@pytest.mark.parametrize("name, options", KNOWN)
+def test_states_loaded_midway(name, options, tmp_path):
+    """Training goes back to states that were saved, arrays of weights the same."""
+    file = str(tmp_path / "states")
+
+    def run(make):
+        def hook(step, trainer):
+            if step == 1:
+                trainer.save_states(file)
+            if step == 3:
+                trainer.load_states(file)
+                trainer.set_learning_rate(0.03)
+        return train(make, True, name, {"learning_rate": 0.1, **options}, 6, hook)
+    (got, ours), (wanted, gluons) = run(rg.Trainer), run(mx.gluon.Trainer)
+    assert_equal(got, wanted)
+    assert ours.optimizer.num_update == gluons.optimizer.num_update
+    assert ours.native_steps == (6 if native.library() is not None else 0)
+
+
+def test_options_changed_midway():
+    """Whatever is assigned to the optimizer or to a parameter takes effect at the next step."""
+    def hook(step, trainer):
+        o, p = trainer.optimizer, trainer._params[0]
+        if step == 0:
+            o.wd, o.clip_gradient = 0.1, 0.2
+        elif step == 1:
+            o.momentum, p.lr_mult = 0.5, 0.3
+        elif step == 2:
+            p.grad_req = "null"
+        elif step == 3:
+            p.grad_req = "write"
+        elif step == 4:
+            o.momentum = 0.0  # there are states, which Gluon leaves alone
+    for sparse in (False, True):
+        options = {"momentum": 0.9, "learning_rate": 0.1}
+        wanted, _ = train(mx.gluon.Trainer, sparse, "sgd", options, 7, hook)
+        got, trainer = train(rg.Trainer, sparse, "sgd", options, 7, hook)
+        assert_equal(got, wanted)
+
+
+@pytest.mark.parametrize("dtype, shape", [("float64", (3, 4)), ("float32", (2, 3, 3, 3))])
+def test_what_gluon_updates(dtype, shape):
+    def run(make):
+        params = mx.gluon.ParameterDict()
+        w = params.get("w", shape=shape, dtype=dtype, init="ones")
+        params.initialize()
+        trainer = make(params, "adam", {"learning_rate": 0.1}, kvstore=None)
+        for _ in range(2):
+            with mx.autograd.record():
+                loss = (w.data() * w.data()).sum()
+            loss.backward()
+            trainer.step(2)
+        return w.data().asnumpy(), getattr(trainer, "native_steps", 0)
+    (got, steps), (wanted, _) = run(rg.Trainer), run(mx.gluon.Trainer)
+    np.testing.assert_array_equal(got, wanted)
+    assert steps == 0
+
+
+@pytest.mark.parametrize("make", [rg.Trainer, mx.gluon.Trainer])
+def test_a_parameter_twice(make):
+    w = mx.gluon.Parameter("w", shape=(2,), init="ones")
+    w.initialize()
+    trainer = make([w, w], "sgd", {"learning_rate": 0.1}, kvstore=None)
+    with mx.autograd.record():
+        loss = w.data().sum()
+    loss.backward()
+    with pytest.raises(UserWarning, match="has not been updated by backward"):
+        trainer.step(1)
+
+
+@pytest.mark.parametrize("make", [rg.Trainer, mx.gluon.Trainer])
+def test_gluons_error(make):
+    """What MXNet's operator for row_sparse gradients refuses, is refused in its words."""
+    with pytest.raises(mx.MXNetError, match="_sparse_adagrad_update|sparse adagrad"):
+        train(make, True, "adagrad", {"learning_rate": 0.1, "wd": 0.1}, 1)
+
+
+def test_after_inference():
+    """Inference may lay weights out in another way; nobody notices."""
+    def run(make):
+        net = mx.gluon.nn.Dense(64, in_units=128)
+        net.initialize(mx.init.Constant(0.01))
+        trainer = make(net.collect_params(), "sgd", {"learning_rate": 0.1, "momentum": 0.9}, kvstore=None)
+        x = mx.nd.array(np.random.RandomState(0).normal(size=(32, 128)))
+        for _ in range(4):
+            with mx.autograd.record():
+                loss = (net(x) ** 2).sum()
+            loss.backward()
+            net(x)
+            trainer.step(32)
+        return {n: p.data().asnumpy() for n, p in zip("wb", net.collect_params().values())}
     assert_equal(run(rg.Trainer), run(mx.gluon.Trainer))
