@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 
 warnings.filterwarnings("ignore")
@@ -83,8 +84,8 @@ def nodes():
     trees = [tree(20, "random", random) for _ in range(100)]
     for total in (10**3, 10**4, 10**5, 10**6):
         forest = rg.Forest([trees[i % 100] for i in range(total // 39)])
-        for name, run in (("infer", lambda: net(forest).wait_to_read()), ("train", lambda: train(net, forest))):
-            seconds, spread = timed(run)
+        for name, run in (("infer", lambda f: net(f).wait_to_read()), ("train", lambda f: train(net, f))):
+            seconds, spread = timed(partial(run, forest))
             print(f"  {forest.num_nodes:9,} {name} {seconds / forest.num_nodes * 1e6:.3f} us ({100 * spread:.0f} %)",
                   flush=True)
 

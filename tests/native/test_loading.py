@@ -63,7 +63,7 @@ def test_two_processes_and_a_broken_file(tmp_path):
 
 
 def test_info():
-    out = subprocess.run([sys.executable, "-W", "ignore", "-m", "recursive_gluon", "info"], capture_output=True, text=True,
-                         cwd=str(ROOT), check=True).stdout
+    command = [sys.executable, "-W", "ignore", "-m", "recursive_gluon", "info"]
+    out = subprocess.run(command, capture_output=True, text=True, cwd=str(ROOT), check=True).stdout
     assert "native core" in out and "mxnet" in out
     assert native.status().blas in out
