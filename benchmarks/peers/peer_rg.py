@@ -14,6 +14,11 @@ def extra(ap):
 
 
 args = C.parse(extra=extra)
+# The threads are the core's workers; MXNet's own small operators have one, or the two kinds of threads would get in one
+# another's way.
+os.environ["RECURSIVE_GLUON_WORKERS"] = str(args.threads)
+if args.executor in ("auto", "native"):
+    os.environ["OMP_NUM_THREADS"] = "1"
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
 import mxnet as mx  # noqa: E402
 import numpy as np  # noqa: E402

@@ -9,7 +9,8 @@ import numpy as np
 from mxnet.base import _LIB, NDArrayHandle
 
 from ..._compat import mx
-from ..arrays import host_view, run_ops
+from ..arrays import address, host_view, run_ops
+from ..arrays import call as invoke
 from ..executor import Call
 from ..recipes import compiled
 from .binding import pointers
@@ -20,6 +21,8 @@ __all__ = ["CallArgs", "CoreCaller"]
 _i32, _p = ctypes.c_int32, ctypes.c_void_p
 #: parts of the inputs on the tape, as native/src/mxnet_api.cpp numbers them
 _SHARED, _TABLE, _FIELD, _ARG = range(4)
+#: MXNet's numbers of types
+_FLOAT32, _FLOAT64, _INT32 = 0, 1, 4
 
 
 class CallArgs(ctypes.Structure):
@@ -58,7 +61,11 @@ class CoreCaller:
             (name, f) for f, (name, cols) in enumerate(zip(encoded.fields, encoded.field_cols))
             if cols and np.dtype(call.fields[name].dtype).kind == "f"
         ]
-        self.sparse = [call.program.by_name[name].sparse_grad for name in encoded.tables]
+        self.embeddings = [
+            {"input_dim": str(table.shape[0]), "output_dim": str(table.shape[1]), "dtype": np.dtype(table.dtype).name,
+             "sparse_grad": str(call.program.by_name[name].sparse_grad)}
+            for name, table in zip(encoded.tables, self.tables)
+        ]
 
     @classmethod
     def of(cls, call: Call, gradients: Sequence[str], recompute: bool) -> Tuple[Optional["CoreCaller"], str]:
@@ -129,12 +136,11 @@ class CoreCaller:
         """The rows of embedding tables by MXNet's own operator: its gradient is the user's, sparse or dense."""
         rows = []
         for t, table in enumerate(self.tables):
-            index = run.looked_up(t)
-            if not len(index):
-                index = np.zeros(1, np.int32)  # a row that nobody reads: the table's gradient is zero, not missing
-            rows.append(mx.nd.Embedding(mx.nd.from_numpy(index, zero_copy=True), table, input_dim=table.shape[0],
-                                        output_dim=table.shape[1], dtype=np.dtype(table.dtype).name,
-                                        sparse_grad=self.sparse[t]))
+            count = run.lookups(t)
+            index = _empty((max(count, 1),), table.context, _INT32)
+            # Of no rows one that nobody reads: the table's gradient is zero, not missing.
+            run.look_up(t, address(index), count)
+            rows.append(invoke("Embedding", (index, table), self.embeddings[t]))
         return rows
 
     def _hoist(self) -> List[Any]:
@@ -157,7 +163,7 @@ class CoreCaller:
             lead = (call.structure.num_trees if call.returns == "roots" else call.structure.num_nodes,)
         else:
             lead = (run.lib.rg_run_rows(run.handle),)
-        dtype = 0 if self.program.encoded.dtype == "float32" else 1
+        dtype = _FLOAT32 if self.program.encoded.dtype == "float32" else _FLOAT64
         return [_empty((*lead, *shape), call.ctx, dtype) for shape, _ in self.program.encoded.outputs]
 
 

@@ -87,7 +87,7 @@ class NativeRun(Result):
         call, encoded, run = self.call, self.program.encoded, self.run
         n = call.structure.num_nodes
         shared = [np.empty(a.shape, encoded.dtype) for a in self.shared]
-        tables = [np.zeros((max(run.lib.rg_run_lookups(run.handle, t), 1), call.params[name].shape[1]), encoded.dtype)
+        tables = [np.zeros((max(run.lookups(t), 1), call.params[name].shape[1]), encoded.dtype)
                   for t, name in enumerate(encoded.tables)]
         fields = [np.zeros((n, cols), encoded.dtype) if cols and self._floating(name) else None
                   for name, cols in zip(encoded.fields, encoded.field_cols)]
@@ -102,7 +102,7 @@ class NativeRun(Result):
         gradients = Gradients()
         self._give_shared(gradients, shared)
         for t, name in enumerate(encoded.tables):
-            if run.lib.rg_run_lookups(run.handle, t):
+            if run.lookups(t):
                 gradients.params[name] = self._table_gradient(t, name, tables[t])
         for name, grad in zip(encoded.fields, fields):
             if grad is not None:
@@ -117,8 +117,9 @@ class NativeRun(Result):
         param = self.call.params[name]
         sparse = self.call.program.by_name[name].sparse_grad
         attrs = {"input_dim": str(param.shape[0]), "output_dim": str(param.shape[1]), "sparse_grad": str(sparse)}
-        index = mx.nd.array(self.run.looked_up(table), dtype="int32")
-        return embedding_grad(index, mx.nd.array(rows, dtype=rows.dtype), attrs, param)
+        index = np.empty(len(rows), np.int32)
+        self.run.look_up(table, index.ctypes.data, len(rows))
+        return embedding_grad(mx.nd.array(index, dtype="int32"), mx.nd.array(rows, dtype=rows.dtype), attrs, param)
 
     def _give_shared(self, gradients: Gradients, grads: List[np.ndarray]) -> None:
         """Gradients of parameters; those of what was computed from parameters go through MXNet's autograd."""

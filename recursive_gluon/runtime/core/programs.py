@@ -93,14 +93,19 @@ class CoreRun:
     def planned(self) -> bool:
         return bool(self.lib.rg_run_planned(self.handle))
 
-    def looked_up(self, table: int) -> np.ndarray:
-        """The rows of an embedding table that are looked up, in the core's order."""
+    def lookups(self, table: int) -> int:
+        """How many rows of an embedding table are looked up."""
         count = self.lib.rg_run_lookups(self.handle, table)
         if count < 0:
             raise self.error()
-        index = np.empty(count, np.int32)
-        self.check(self.lib.rg_run_looked_up(self.handle, table, index.ctypes.data))
-        return index
+        return count
+
+    def look_up(self, table: int, to: int, count: int) -> None:
+        """Which rows, in the core's order, as int32 at an address; 0 where there are none."""
+        if count:
+            self.check(self.lib.rg_run_looked_up(self.handle, table, to))
+        else:
+            ctypes.memset(to, 0, 4)
 
     def figure(self, what: int, index: int = 0) -> int:
         return self.lib.rg_run_figure(self.handle, what, index)
