@@ -60,7 +60,7 @@ def build(fresh: bool = False) -> Build:
     key = _key(version, libmxnet)
     for folder in _caches():
         path = folder / key / _NAME
-        if path.is_file() and not fresh:
+        if not fresh and _intact(path):
             return Build(path, version, 0.0)
     started = time.perf_counter()
     for folder in _caches():
@@ -69,11 +69,22 @@ def build(fresh: bool = False) -> Build:
             with tempfile.TemporaryDirectory(dir=folder) as work:
                 made = _compile(compiler, Path(work), libmxnet)
                 (folder / key).mkdir(exist_ok=True)
+                seal = Path(work) / "sha256"
+                seal.write_text(hashlib.sha256(made.read_bytes()).hexdigest())
                 os.replace(made, folder / key / _NAME)  # at once: who builds at the same time sees one or the other
+                os.replace(seal, folder / key / "sha256")
             return Build(folder / key / _NAME, version, time.perf_counter() - started)
         except OSError as error:
             failure = error
     raise BuildError(f"no folder to keep the library in: {failure}; set RECURSIVE_GLUON_CACHE to one that is writable")
+
+
+def _intact(path: Path) -> bool:
+    """Whether a library is whole: to open one that was cut short ends the process."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest() == (path.parent / "sha256").read_text()
+    except OSError:
+        return False
 
 
 def _compiler() -> Tuple[str, str]:
