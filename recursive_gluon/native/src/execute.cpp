@@ -370,7 +370,9 @@ int32_t Typed<T>::workers_for(size_t first, size_t last, double times) const {
         each += 8.0 * static_cast<double>(i.out.empty() ? 0 : i.out[0].cols);
     work += rows * each;
   }
-  return work * times > kAlone ? worker_count() : 1;
+  // Helpers pay where steps are long: to hand over one of a few microseconds costs as much as to run it.
+  double batches = static_cast<double>(std::max<size_t>(last - first, 1));
+  return work * times > kAlone && work / batches > kLongSteps ? worker_count() : 1;
 }
 
 std::unique_ptr<Execution> make_execution(Plan& plan) {

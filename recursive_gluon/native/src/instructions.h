@@ -9,6 +9,7 @@
 namespace rg {
 
 constexpr double kTileWork = 2e5;        // element-wise operations of a tile: some 30 us
+constexpr double kLongSteps = 1.5e6;     // arithmetic of a batch, on average, from which helpers pay
 constexpr double kAlone = 1.5e6;         // a run with less arithmetic than this is not worth waking helpers
 constexpr int64_t kTransposeFrom = 128;  // so many rows pay for a transposed copy of their matrix
 
