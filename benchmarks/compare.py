@@ -1,18 +1,21 @@
 #!/usr/bin/env python3
-"""recursive_gluon beside its peers: one command, one session, one table.
+"""recursive_gluon beside its peers: one command, one session, one table for each model.
 
 Every measurement is a process of its own, with the interpreter of its own virtual environment; rounds go over
-all peers, so that a slow minute of the machine meets all of them. First, the losses of 4 steps must agree.
-Round one tries each number of threads, later ones keep each peer's best (and what met no quiet machine yet).
-The work, the timing and the set-up of the environments are in peers/README.md; peers whose environment is
+all peers and back, so that a slow minute of the machine meets all of them. First, the losses of 20 training steps
+must agree to one in ten thousand. Round one tries each number of threads, later ones keep each peer's best (and what
+came within a tenth of it, or met no quiet machine yet). The machine's rate of matrix products is measured in every
+round too. The work, the timing and the set-up of the environments are in peers/README.md; peers whose environment is
 missing are named and skipped.
 
-    python benchmarks/compare.py
-    python benchmarks/compare.py --models treelstm treernn rntn --batches 1 25 --repeats 5
-    python benchmarks/compare.py --peers recursive_gluon mxnet-naive dgl --modes train --json results.json
+    python benchmarks/compare.py --json results.json            # all models, batches 1, 10 and 25
+    python benchmarks/compare.py --json results.json --resume   # goes on after a run that was killed
+    python benchmarks/compare.py --check                        # the losses only
+    python benchmarks/compare.py --models treelstm --batches 25 --peers recursive_gluon torch-level-manual
 """
 import argparse
 import datetime
+import hashlib
 import importlib.metadata
 import itertools
 import json
@@ -22,49 +25,68 @@ import re
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
+
+import floor
 
 HERE = Path(__file__).resolve().parent
 PEERS = HERE / "peers"
 OURS, IMPERATIVE = "recursive_gluon", "mxnet-naive"
 QUIET = 4  # percent of the machine that others may use, as in peers/common.py
+STEPS, TOLERANCE = 20, 1e-4  # of the check of losses
+LATENCY = ("lat_ms_p50", "lat_ms_p95")
+CLOSE = 0.9  # a number of threads that reaches this part of the best is measured in later rounds too
 
-# name: (environments that will do, script, flags, numbers of threads; None stands for --threads)
+# name: (environments that will do, script, flags, numbers of threads or None for --threads, batches or None for all)
 CHOICES = {
-    OURS: ((), "peer_rg.py", [], None),
-    IMPERATIVE: ((), "peer_mxnet.py", [], None),
-    "mxnet-hybrid": ((), "peer_mxnet.py", ["--hybridize"], None),
-    "mxnet-hybrid-static": ((), "peer_mxnet.py", ["--hybridize", "--static"], None),
-    "mxnet-level": ((), "peer_mxnet_level.py", [], None),
-    "torch-naive": (("th", "dgl"), "peer_torch_naive.py", [], None),
-    "torch-level-manual": (("th", "dgl"), "peer_torch_level.py", ["--variant", "manual"], None),
-    "dgl": (("dgl",), "peer_dgl.py", [], None),
-    "dynet-gates": (("dy",), "peer_dynet.py", [], [1]),  # DyNet has one thread
-    "jax": (("jax",), "peer_jax.py", ["--warm-passes", "1"], None),
-    "tf-while": (("tf",), "peer_tf.py", ["--style", "while"], None),
+    OURS: ((), "peer_rg.py", [], None, None),
+    "torch-level-manual": (("th", "dgl"), "peer_torch_level.py", ["--variant", "manual"], None, None),
+    "torch-level-carry": (("th", "dgl"), "peer_torch_level.py", ["--variant", "carry"], None, None),
+    "dynet-gates": (("dy",), "peer_dynet.py", [], [1], None),  # DyNet has one thread
+    "dynet-noautobatch": (("dy",), "peer_dynet.py", ["--autobatch", "0"], [1], [1]),
+    "jax": (("jax",), "peer_jax.py", ["--warm-passes", "1"], None, None),
+    "dgl": (("dgl",), "peer_dgl.py", [], None, None),
+    IMPERATIVE: ((), "peer_mxnet.py", [], None, None),
+    # on request
+    "recursive_gluon-mxnet": ((), "peer_rg.py", ["--executor", "mxnet"], None, None),
+    "recursive_gluon-stock": ((), "peer_rg.py", ["--trainer", "stock"], None, None),
+    "mxnet-hybrid": ((), "peer_mxnet.py", ["--hybridize"], None, None),
+    "mxnet-hybrid-static": ((), "peer_mxnet.py", ["--hybridize", "--static"], None, None),
+    "mxnet-level": ((), "peer_mxnet_level.py", [], None, None),
+    "torch-naive": (("th", "dgl"), "peer_torch_naive.py", [], None, None),
+    "tf-while": (("tf",), "peer_tf.py", ["--style", "while"], None, None),
 }
+DEFAULT = list(CHOICES)[:8]
 
 
 def arguments(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--peers", nargs="+", default=list(CHOICES), choices=list(CHOICES), metavar="PEER",
-                        help="some of: " + ", ".join(CHOICES))
-    parser.add_argument("--venvs", type=Path, default=PEERS / "venvs",
-                        help="folder of the peers' virtual environments (default: %(default)s)")
-    parser.add_argument("--models", nargs="+", default=["treelstm"], choices=["treelstm", "treernn", "rntn"])
-    parser.add_argument("--batches", nargs="+", type=int, default=[25])
+    parser.add_argument("--peers", nargs="+", default=DEFAULT, choices=list(CHOICES), metavar="PEER",
+                        help=f"some of: {', '.join(CHOICES)} (default: the first {len(DEFAULT)})")
+    parser.add_argument("--venvs", type=Path, default=os.environ.get("PEER_VENVS") or PEERS / "venvs",
+                        help="folder of the peers' virtual environments (default: $PEER_VENVS, or peers/venvs here)")
+    parser.add_argument("--models", nargs="+", default=["treelstm", "treernn", "rntn"],
+                        choices=["treelstm", "treernn", "rntn"])
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 10, 25])
     parser.add_argument("--modes", nargs="+", default=["train", "infer"], choices=["train", "infer"])
     parser.add_argument("--trees", default="sst", help="sst, balancedN, linearN or file:PATH")
-    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], help="tried in the first round")
+    parser.add_argument("--threads", nargs="+", type=int, default=[2, 1], help="tried in the first round")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3, help="measured in each process, in five windows")
     parser.add_argument("--patience", type=float, default=20,
                         help="seconds in which a process looks for quiet windows")
-    parser.add_argument("--no-check", dest="check", action="store_false", help="do not compare losses first")
+    check = parser.add_mutually_exclusive_group()
+    check.add_argument("--check", dest="only_check", action="store_true", help="compare losses, time nothing")
+    check.add_argument("--no-check", dest="check", action="store_false", help="do not compare losses first")
     parser.add_argument("--json", type=Path, help="write every measurement there, one JSON object a line")
+    parser.add_argument("--resume", action="store_true", help="take from --json what is there, measure the rest")
     args = parser.parse_args(argv)
     if args.repeats < 1 or args.seconds <= 0:
         parser.error("--repeats and --seconds must be above 0")
+    if args.resume and not args.json:
+        parser.error("--resume needs --json")
+    args.venvs = Path(args.venvs).resolve()
     return args
 
 
@@ -79,12 +101,10 @@ def interpreter(name, venvs):
 
 def run(name, python, threads, options, timeout=600):
     """One process of a peer: its JSON line, or {'error': ...}."""
-    _, script, flags, _ = CHOICES[name]
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "MKL_", "OPENBLAS_"))}
-    env.update(OMP_NUM_THREADS=str(threads), PYTHONWARNINGS="ignore")
-    command = [python, script, "--threads", str(threads), *flags, *map(str, options)]
+    command = [python, CHOICES[name][1], "--threads", str(threads), *CHOICES[name][2], *map(str, options)]
     try:
-        done = subprocess.run(command, cwd=PEERS, env=env, capture_output=True, text=True, timeout=timeout)
+        done = subprocess.run(command, cwd=PEERS, env=floor.environment(threads), capture_output=True, text=True,
+                              timeout=timeout)
     except subprocess.TimeoutExpired:
         return {"error": f"no answer in {timeout} s"}
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
@@ -101,37 +121,83 @@ def present(args):
     for name in args.peers:
         python = interpreter(name, args.venvs)
         if python is None:
-            homes = " or ".join(str(args.venvs / home) for home in CHOICES[name][0])
-            print(f"skipped {name}: no environment {homes}; benchmarks/peers/README.md says how to set it up",
-                  file=sys.stderr)
+            print(f"skipped {name}: no environment {' or '.join(CHOICES[name][0])} in --venvs; "
+                  f"benchmarks/peers/README.md says how to set it up", file=sys.stderr)
         else:
             found[name] = python
     return found
 
 
-def agreeing(pythons, model, args):
-    """Peers whose losses of 4 steps are those of imperative Gluon; the others are named and left out."""
-    options = ["--model", model, "--trees", args.trees, "--check", 4]
-    results = {}
+def agreeing(pythons, model, args, notes):
+    """The peers that run, all of them with the same losses; those that fail are named. Other losses end it all."""
+    results = notes.checked(model)
     for name, python in pythons.items():
-        log(f"check {model} {name}")
-        results[name] = run(name, python, 1, options)
-    base = results.get(IMPERATIVE) or next(iter(results.values()))
-    good = {}
-    for name, result in results.items():
-        same = "losses" in result and "losses" in base and all(
-            abs(a - b) <= 1e-3 * abs(b) for a, b in zip(result["losses"], base["losses"]))
-        if same:
-            good[name] = pythons[name]
-        else:
-            seen = result.get("error", result.get("losses"))
-            print(f"left out {name}, {model}: expected the losses {base.get('losses')}, got {seen}",
-                  file=sys.stderr)
+        if name not in results:
+            log(f"{STEPS} losses: {model}, {name}")
+            results[name] = run(name, python, 1, ["--model", model, "--trees", args.trees, "--check", STEPS])
+            notes.write(dict(results[name], check=model, name=name))
+    failed = {name: results[name].get("error") for name in pythons if "losses" not in results[name]}
+    for name, error in failed.items():
+        print(f"left out {name}, {model}: {error}", file=sys.stderr)
+    good = {name: python for name, python in pythons.items() if name not in failed}
+    base = IMPERATIVE if IMPERATIVE in good else next(iter(good), None)
+    worst = {name: max(abs(a - b) / abs(b) for a, b in zip(results[name]["losses"], results[base]["losses"]))
+             for name in good}
+    different = [name for name, error in worst.items() if not error <= TOLERANCE]
+    print(f"{model}: the losses of {STEPS} training steps, relative to {base}: "
+          + ", ".join(f"{name} {error:.0e}" for name, error in worst.items()))
+    if different:
+        sys.exit(f"{model}: the losses of {', '.join(different)} differ from those of {base} by more than {TOLERANCE}")
     return good
 
 
 def log(text):
     print(f"[{datetime.datetime.now():%H:%M:%S}] {text}", file=sys.stderr, flush=True)
+
+
+class Notes:
+    """The file of measurements, and how far the run has come."""
+
+    def __init__(self, path, resume, about):
+        self.checks, self.found, self.total, self.count = {}, {}, 0, 0
+        self.started, self.ran = time.monotonic(), 0
+        if resume and path.exists():
+            for line in map(json.loads, path.read_text().splitlines()):
+                if "about" in line and line["about"] != about:
+                    sys.exit(f"{path} holds measurements of something else ({line['about']}, now {about}); "
+                             f"give another file")
+                if "error" in line or "about" in line:
+                    continue
+                if "check" in line:
+                    self.checks.setdefault(line["check"], {})[line["name"]] = line
+                else:
+                    self.found[tuple(line["key"])] = line
+        elif path and path.exists() and path.stat().st_size:
+            sys.exit(f"{path} exists: --resume goes on with it, or give another file")
+        self.sink = open(path, "a") if path else None
+        if not (resume and (self.found or self.checks)):
+            self.write({"about": about})
+
+    def write(self, line):
+        if self.sink is not None:
+            self.sink.write(json.dumps(line) + "\n")
+            self.sink.flush()
+
+    def checked(self, model):
+        return dict(self.checks.get(model, {}))
+
+    def measure(self, key, work):
+        """The result for the key: from the file, or of work()."""
+        self.count += 1
+        if key in self.found:
+            return self.found[key]
+        result = work()
+        self.ran += 1
+        self.write(dict(result, key=key))
+        left = (time.monotonic() - self.started) / self.ran * max(0, self.total - self.count) / 60
+        said = result.get("trees_per_s", result.get("error", ""))
+        log(f"{self.count}/{self.total}, {left:.0f} min left: {' '.join(map(str, key))}: {said}")
+        return result
 
 
 class Series:
@@ -142,89 +208,139 @@ class Series:
         self.results = {n: [] for n in threads}
         self.errors = []
 
-    def measure(self, round_number, args, sink):
+    def measure(self, number, args, notes):
         model, batch, mode = self.work
         options = ["--model", model, "--batch", batch, "--mode", mode, "--trees", args.trees,
                    "--seconds", args.seconds, "--patience", args.patience, "--json"]
-        for threads in list(self.results) if round_number == 0 else self.open():
-            result = run(self.name, self.python, threads, options)
-            log(f"{model} batch {batch} {mode}, round {round_number + 1}: {self.name}, {threads} threads: "
-                + str(result.get("trees_per_s", result.get("error"))))
+        for threads in list(self.results) if number == 0 else self.open():
+            key = (self.name, model, batch, mode, f"t{threads}", f"round {number + 1}")
+            result = notes.measure(key, lambda: run(self.name, self.python, threads, options))  # noqa: B023
             if "trees_per_s" in result:
                 self.results[threads].append(result)
             else:
                 self.errors.append(result.get("error"))
-            if sink is not None:
-                line = dict(result, name=self.name, asked_threads=threads, round=round_number)
-                sink.write(json.dumps(line) + "\n")
-                sink.flush()
+
+    def rates(self):
+        return {n: statistics.median(r["trees_per_s"] for r in rs) for n, rs in self.results.items() if rs}
 
     def open(self):
-        """The best number of threads, and those never measured on a quiet machine: 2 threads suffer most."""
-        best = self.best()
-        return [n for n, rs in self.results.items()
-                if n == best or (rs and min(r.get("other_cpu_pct", 0) for r in rs) > QUIET)]
-
-    def best(self):
-        """The number of threads with the best median so far."""
-        rates = {n: statistics.median(r["trees_per_s"] for r in rs) for n, rs in self.results.items() if rs}
-        return max(rates, key=rates.get) if rates else None
+        """The numbers of threads about as good as the best, and those never measured on a quiet machine."""
+        rates = self.rates()
+        best = max(rates.values(), default=0)
+        return [n for n, rate in rates.items() if rate >= CLOSE * best
+                or min(r.get("other_cpu_pct", 0) for r in self.results[n]) > QUIET]
 
     def summary(self):
-        """(threads, median, spread in percent, worst share of the machine that others used, results)"""
-        threads = self.best()
-        if threads is None:
+        """The best number of threads and what it gave; None where nothing was measured."""
+        rates = self.rates()
+        if not rates:
             return None
+        threads = max(rates, key=rates.get)
         results = self.results[threads]
-        rates = [r["trees_per_s"] for r in results]
-        low, high = (rates, rates) if len(rates) > 1 else ([results[0]["lo"]], [results[0]["hi"]])
-        median = statistics.median(rates)
-        return (threads, median, 100 * (max(high) - min(low)) / median,
-                max(r.get("other_cpu_pct", 0) for r in results), results)
+        low, high = [r["trees_per_s"] for r in results], [r["trees_per_s"] for r in results]
+        if len(results) == 1:
+            low, high = [results[0]["lo"]], [results[0]["hi"]]
+        return {
+            "threads": threads, "rate": rates[threads], "spread": 100 * (max(high) - min(low)) / rates[threads],
+            "busy": max(r.get("other_cpu_pct", 0) for r in results) > QUIET,
+            "latency": [statistics.median(r[k] for r in results) for k in LATENCY if k in results[0]],
+            "version": results[0].get("version", ""),
+        }
 
 
-def table(series):
-    """Markdown for one setting of the work, the fastest first."""
-    rows = {s.name: s.summary() for s in series}
-    base = rows[IMPERATIVE][1] if rows.get(IMPERATIVE) else None
-    model, batch, mode = series[0].work
-    lines = [f"\n{model}, batch {batch}, {mode}\n",
-             "| | threads | trees/s | spread | ms a tree | × imperative Gluon | version |",
-             "|---|---|---|---|---|---|---|"]
-    for s in sorted(series, key=lambda s: -(rows[s.name][1] if rows[s.name] else 0)):
-        if rows[s.name] is None:
-            lines.append(f"| {s.name} | | failed: {(s.errors or ['?'])[0]} | | | | |")
-            continue
-        threads, median, spread, other, results = rows[s.name]
-        name = f"**{s.name}**" if s.name == OURS else s.name
-        ratio = f"{median / base:.1f}" if base else ""
-        star = "*" if other > QUIET else ""
-        lines.append(f"| {name} | {threads} | {median:.4g}{star} | {spread:.0f} % | {1e3 / median:.3g} "
-                     f"| {ratio} | {results[0].get('version', '')} |")
+def number(value):
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def is_peer(name):
+    return not name.startswith(OURS)
+
+
+def best_peer(rows):
+    peers = {name: row["rate"] for name, row in rows.items() if row and is_peer(name)}
+    return max(peers, key=peers.get) if peers else None
+
+
+def table(model, cells, names):
+    """Markdown for one model: a row for each peer, a column for each mode and batch."""
+    columns = list(cells)
+    lines = [f"\n{model}: trees/s\n", "| | " + " | ".join(f"{mode} {batch}" for batch, mode in columns) + " |",
+             "|---" * (1 + len(columns)) + "|"]
+
+    def line(head, show):
+        lines.append(f"| {head} | " + " | ".join(show(cells[column]) for column in columns) + " |")
+
+    def cell(name):
+        def show(rows):
+            row = rows.get(name)
+            if row is None:
+                return "failed" if name in rows else ""
+            one = " ¹" if row["threads"] == 1 else ""
+            return f"{number(row['rate'])}{'*' if row['busy'] else ''} ±{row['spread'] / 2:.0f} %{one}"
+        return show
+
+    def ratio(other):
+        def show(rows):
+            ours, name = rows.get(OURS), other(rows)
+            return f"{ours['rate'] / rows[name]['rate']:.2f}" if ours and name and rows.get(name) else ""
+        return show
+
+    for name in names:
+        if any(name in rows for rows in cells.values()):
+            line(f"**{name}**" if name == OURS else name, cell(name))
+    line("best peer", lambda rows: best_peer(rows) or "")
+    line(f"{OURS} / best peer", ratio(best_peer))
+    if OURS in names and IMPERATIVE in names:
+        line(f"{OURS} / {IMPERATIVE}", ratio(lambda rows: IMPERATIVE))
     return "\n".join(lines)
 
 
-def against_the_best(every):
+def latency(cells, names):
+    """Milliseconds of one tree at batch 1, median and 95 in a hundred."""
+    lines = []
+    for name in names:
+        shown = [f"{mode} {row['latency'][0]:.2f}/{row['latency'][1]:.2f}" for (batch, mode), rows in cells.items()
+                 if batch == 1 for row in [rows.get(name)] if row and row["latency"]]
+        if shown:
+            lines.append(f"  {name:20} " + "   ".join(shown))
+    return "\n".join(["batch 1, ms a tree, p50/p95:", *lines]) if lines else ""
+
+
+def against_the_best(settings):
     """Our rate over that of the best peer in each setting, and the geometric mean over those with batches."""
-    lines, ratios = [f"\n{OURS} / best peer\n"], []
-    for series in every:
-        rows = {s.name: s.summary() for s in series}
-        peers = {name: row[1] for name, row in rows.items() if row and name != OURS}
-        if not peers or not rows.get(OURS):
+    lines, ratios = [f"\n{OURS} / best peer\n"], {}
+    for (model, batch, mode), rows in settings.items():
+        best = best_peer(rows)
+        if best and rows.get(OURS):
+            ratio = ratios[model, batch, mode] = rows[OURS]["rate"] / rows[best]["rate"]
+            lines.append(f"  {model:9} batch {batch:3} {mode:6} {ratio:5.2f}  ({best})")
+    batched = [ratio for (_, batch, _), ratio in ratios.items() if batch > 1]
+    if len(batched) > 1:
+        batches = " and ".join(str(b) for b in sorted({batch for _, batch, _ in ratios if batch > 1}))
+        lines.append(f"  geometric mean over batches {batches}: {statistics.geometric_mean(batched):.2f}")
+    return "\n".join(lines)
+
+
+def to_the_floor(settings, found):
+    """The part of the machine's rate of matrix products that each reaches."""
+    if not found:
+        return ""
+    library, shape, threads, rate = floor.best(found)
+    lines = [f"\nmatrix products: {rate:.0f} GFLOP/s ({library}, {shape}, {threads} threads), the best of:",
+             floor.table(found)]
+    for (model, batch, mode), rows in settings.items():
+        if (model, batch) != ("treelstm", max(b for _, b, _ in settings)):
             continue
-        best = max(peers, key=peers.get)
-        model, batch, mode = series[0].work
-        ratio = rows[OURS][1] / peers[best]
-        lines.append(f"  {model:9} batch {batch:3} {mode:6} {ratio:5.2f}  ({best})")
-        if batch > 1:
-            ratios.append(ratio)
-    if len(ratios) > 1:
-        lines.append(f"  geometric mean, batches above 1: {statistics.geometric_mean(ratios):.2f}")
+        flops = found[0]["mflop_per_tree"][model][mode] * 1e6
+        top = rate * 1e9 / flops
+        reached = {name: row["rate"] / top for name, row in rows.items() if row}
+        lines.append(f"{model}, batch {batch}, {mode}: {flops / 1e6:.1f} MFLOP a tree, at most {top:,.0f} trees/s; "
+                     "reached: " + ", ".join(f"{name} {part:.0%}" for name, part in sorted(reached.items(), key=lambda r: -r[1])))
     return "\n".join(lines)
 
 
 def machine():
-    """One line on what this ran on."""
+    """One line on what this runs on."""
     cpu = platform.processor() or platform.machine()
     try:
         with open("/proc/cpuinfo") as f:
@@ -239,41 +355,70 @@ def machine():
             pass
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return (f"{cpu}, {cores} cores, {platform.system()} {platform.release()}, "
-            f"Python {platform.python_version()}, {', '.join(versions)}, {datetime.date.today()}")
+            f"Python {platform.python_version()}, {', '.join(versions)}")
+
+
+def sources():
+    """A name for the sources of recursive_gluon: a resumed run must measure the same."""
+    package = HERE.parent / "recursive_gluon"
+    found = sorted(p for p in package.rglob("*") if p.suffix in (".py", ".cpp", ".h", ".def"))
+    return hashlib.sha256(b"".join(p.read_bytes() for p in found)).hexdigest()[:12]
 
 
 def main(argv=None):
     args = arguments(argv)
-    args.venvs = args.venvs.resolve()
     pythons = present(args)
     if not pythons:
         sys.exit("no peer can run here")
     cores = os.cpu_count() or 1
     tried = [n for n in dict.fromkeys(args.threads) if n <= cores] or [1]
+    about = {"machine": machine(), "sources": sources(), "trees": args.trees, "seconds": args.seconds}
+    notes = Notes(args.json, args.resume, about)
     every = []
     for model in args.models:
-        good = agreeing(pythons, model, args) if args.check else pythons
+        good = agreeing(pythons, model, args, notes) if args.check or args.only_check else pythons
+        if args.only_check:
+            if len(good) < len(pythons):
+                sys.exit(1)
+            continue
         for batch, mode in itertools.product(args.batches, args.modes):
             every.append([Series(name, python, (model, batch, mode), CHOICES[name][3] or tried)
-                          for name, python in good.items()])
-    sink = open(args.json, "a") if args.json else None
-    try:
-        for number in range(args.repeats):
-            for series in every:
-                # Every other round runs backwards, so that no peer always follows the same one.
-                for one in series if number % 2 == 0 else reversed(series):
-                    one.measure(number, args, sink)
-    finally:
-        if sink is not None:
-            sink.close()
-    print(machine())
-    print(f"{args.trees} trees; median of {args.repeats} runs of {args.seconds:g} s; "
-          f"spread = (highest - lowest) / median;\n"
-          f"each at its best number of threads; * = others used more than {QUIET} % of the machine")
-    for series in every:
-        if series:
-            print(table(series))
-    print(against_the_best(every))
+                          for name, python in good.items() if batch in (CHOICES[name][4] or [batch])])
+    if args.only_check:
+        return
+    per_round = sum(len(series) for series in every) + len(tried)
+    notes.total = sum(len(s.results) for series in every for s in series) + len(tried) + (args.repeats - 1) * per_round
+    found = []
+    for turn in range(args.repeats):
+        for threads in tried:
+            key = ("matrix products", "", 0, "", f"t{threads}", f"round {turn + 1}")
+            found.append(notes.measure(key, lambda: floor.measure(args.venvs, threads, args.trees)))  # noqa: B023
+        for series in every:
+            # Every other round runs backwards, so that no peer always follows the same one.
+            for one in series if turn % 2 == 0 else reversed(series):
+                one.measure(turn, args, notes)
+    settings = {series[0].work: {s.name: s.summary() for s in series} for series in every if series}
+    versions = {s.name: (s.summary() or {}).get("version") for series in every for s in series}
+    print(f"\n{about['machine']}, {datetime.date.today()}")
+    print(", ".join(f"{name} {version}" for name, version in versions.items() if version))
+    print(f"{args.trees} trees; median of {args.repeats} runs of {args.seconds:g} s, ± half of highest - lowest; each at\n"
+          f"its best number of threads, {' or '.join(map(str, tried))} (¹ = one thread); * = others used more than "
+          f"{QUIET} % of the machine")
+    for model in args.models:
+        cells = {(batch, mode): settings[model, batch, mode] for mode in args.modes for batch in args.batches
+                 if (model, batch, mode) in settings}
+        if cells:
+            print(table(model, cells, list(pythons)))
+            if 1 in args.batches:
+                print("\n" + latency(cells, list(pythons)))
+    print(against_the_best(settings))
+    print(to_the_floor(settings, found))
+    errors = {(s.name, *s.work): s.errors[0] for series in every for s in series if s.errors}
+    for key, error in errors.items():
+        print(f"failed: {' '.join(map(str, key))}: {error}")
+    missing = [name for name in args.peers if name not in pythons]
+    if missing:
+        print(f"not set up here: {', '.join(missing)}")
 
 
 if __name__ == "__main__":
