@@ -57,7 +57,7 @@ Source<T> Typed<T>::slot(const Batch& b, const Operand& o, int64_t row) const {
     case SlotKind::kField: return {fields_[slot.source] + o.offset, o.stride, rows.index.data() + row, nullptr};
     case SlotKind::kLookup: {
       const T* table = static_cast<const T*>(inputs_.tables[slot.table]) + o.offset;
-      if (!inputs_.looked_up) return {table, o.stride, lookup_index_[b.segment][o.id].data() + row, nullptr};
+      if (!rows_given_) return {table, o.stride, lookup_index_[b.segment][o.id].data() + row, nullptr};
       return {table + (lookup_base_[b.segment][o.id] + row) * o.stride, o.stride, nullptr, nullptr};
     }
     case SlotKind::kInteger: case SlotKind::kRandom:

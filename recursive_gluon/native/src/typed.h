@@ -38,6 +38,10 @@ class Typed final : public Execution {
   void looked_up(int32_t table, int32_t* to) const override;
   int64_t bytes() const override;
   // -- backward --------------------
+  void use_rows(const std::vector<const void*>& rows) override {
+    inputs_.tables = rows;
+    rows_given_ = true;
+  }
   void backward(const Outputs& outputs) override;
 
  private:
@@ -143,6 +147,7 @@ class Typed final : public Execution {
   const Program& p_;
   const Kernels<T>& k_;
   Inputs inputs_;
+  bool rows_given_ = false;               // inputs_.tables are rows that were looked up, in the core's order
   const Outputs* grads_ = nullptr;
   Floats ports_, given_ports_, given_fields_, converted_, computed_, dropped_;
   Floats copied_shared_;
