@@ -160,6 +160,8 @@ class _Plan:
             raise self.failure()
         weakref.finalize(self, library.rg_trainer_free, self.handle)
         self.rates = ctypes.c_float * (7 * len(self.dense))
+        self.last: Any = None  # what the arguments of the native call were made of
+        self.step_args: Tuple[Any, ...] = ()
 
     @staticmethod
     def _declare(library: ctypes.CDLL) -> None:
@@ -211,11 +213,14 @@ class _Plan:
             epsilon = optimizer.float_stable_eps
         elif kind == _MOMENTUM:
             a = optimizer.momentum
-        rates: List[float] = []
-        for k in self.dense:
-            rates += (lrs[k], wds[k], rescale, clip, a, b, epsilon)
-        options = self._options(lrs, wds) if self.sparse else (0, None, None)
-        if self.library.rg_trainer_step(self.handle, self.rates(*rates), self.device, *options) != 0:
+        what = (lrs, wds, rescale, clip, a, b, epsilon, optimizer.lazy_update if self.sparse and kind != _ADAGRAD else None)
+        if what != self.last:  # rates of a constant step are made once
+            rates: List[float] = []
+            for k in self.dense:
+                rates += (lrs[k], wds[k], rescale, clip, a, b, epsilon)
+            options = self._options(lrs, wds) if self.sparse else (0, None, None)
+            self.last, self.step_args = what, (self.rates(*rates), self.device, *options)
+        if self.library.rg_trainer_step(self.handle, *self.step_args) != 0:
             raise self.failure()
 
     def _multiplied(self) -> Tuple[List[float], List[float]]:

@@ -42,7 +42,8 @@ std::unique_ptr<Run> make_run(const std::shared_ptr<const Program>& program, con
   run->program = program;
   run->forest = Forest(*a.structure);
   Forest& f = run->forest;
-  if (!program->keep && f.nodes > 64) expect_run();  // in training MXNet's threads want the cores before the run does
+  // In training MXNet's threads want the cores before the run does.
+  if (!program->keep && (f.nodes > 64 || program->largest_matrix > 100000)) expect_run();
   for (int32_t i = 0; i < a.num_fields; ++i) {
     check(a.field_types[i] >= 0 && a.field_types[i] < 6, Kind::kProgram, "the type of a field");
     f.fields.push_back({a.field_data[i], static_cast<int32_t>(a.field_types[i]), f.nodes, a.field_cols[i]});

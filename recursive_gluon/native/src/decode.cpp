@@ -326,6 +326,7 @@ class Decoder {
         sizes(2, 1, 4, 0);
         want(i.in[1].place == Place::kShared && n[3] < 2);
         want(in(0) == product({n[0], n[2]}) && out(0) == product({n[0], n[1]}) && in(1) == product({n[1], n[2]}));
+        p_->largest_matrix = std::max(p_->largest_matrix, in(1));
         want(n[0] == 1 || (i.in[0].stride == in(0) && i.out[0].stride == out(0)));
         want(i.in[0].place != Place::kSlot && i.in[0].place != Place::kOgrad && i.in[0].place != Place::kZero);
         break;

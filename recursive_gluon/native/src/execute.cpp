@@ -366,23 +366,26 @@ std::vector<uint8_t> Typed<T>::truths(const Frames::Waiting& decision) const {
   return answers;
 }
 
+// Whether helpers pay, from what the batches take on one core: they do where they have shards of their own, or where
+// steps are long; to hand over one of a few microseconds costs as much as to run it.
 template <class T>
 int32_t Typed<T>::workers_for(size_t first, size_t last, double times) const {
-  double work = 0;
+  double total = 0;
   for (size_t b = first; b < last; ++b) {
-    double rows = static_cast<double>(plan_.batches[b].stop - plan_.batches[b].start), each = 0;
-    for (const Instr& i : p_.segments[plan_.batches[b].segment].forward)
-      if (i.code == Code::kGemm)
-        each += 2.0 * static_cast<double>(i.n[0]) * static_cast<double>(i.n[1]) * static_cast<double>(i.n[2]);
-      else
-        each += 8.0 * static_cast<double>(i.out.empty() ? 0 : i.out[0].cols);
-    work += rows * each;
+    const Batch& batch = plan_.batches[b];
+    double rows = static_cast<double>(batch.stop - batch.start);
+    for (const Instr& i : p_.segments[batch.segment].forward) total += microseconds(i, rows);
   }
-  // Helpers pay where they have shards of their own, or where steps are long: to hand over one of a few microseconds
-  // costs as much as to run it.
-  double batches = static_cast<double>(std::max<size_t>(last - first, 1));
-  bool pays = plan_.shards > 1 ? work * times > kShared : work * times > kAlone && work / batches > kLongSteps;
+  double each = total / static_cast<double>(std::max<size_t>(last - first, 1));
+  bool pays = plan_.shards > 1 ? total * times > kShared : total * times > kAlone && each > kLongSteps;
   return pays ? worker_count() : 1;
+}
+
+template <class T>
+double Typed<T>::microseconds(const Instr& i, double rows) {
+  if (i.code != Code::kGemm) return rows * static_cast<double>(i.out.empty() ? 0 : i.out[0].cols) * 4e-5;
+  double matrix = static_cast<double>(i.n[1]) * static_cast<double>(i.n[2]);
+  return std::max(rows * static_cast<double>(i.n[0]) * matrix * 1e-5, matrix * 4e-5);  // arithmetic, or reading the matrix
 }
 
 std::unique_ptr<Execution> make_execution(Plan& plan) {

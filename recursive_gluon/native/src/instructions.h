@@ -9,9 +9,9 @@
 namespace rg {
 
 constexpr double kTileWork = 2e5;        // element-wise operations of a tile: some 30 us
-constexpr double kLongSteps = 1.5e6;     // arithmetic of a batch, on average, from which helpers pay
-constexpr double kAlone = 1.5e6;         // a run with less arithmetic than this is not worth waking helpers
-constexpr double kShared = 8e6;          // the same where helpers have shards of their own
+// Microseconds of one core from which helpers pay (see workers_for): of a batch on average, of a run, of a run whose
+// helpers have shards of their own.
+constexpr double kLongSteps = 6, kAlone = 60, kShared = 40;
 constexpr int64_t kTransposeFrom = 128;  // so many rows pay for a transposed copy of their matrix
 
 // How a matrix product is cut: by its shape alone. `beside`: other shards keep the other workers busy, so that only a
@@ -31,6 +31,9 @@ inline Cut cut_product(int64_t m, int64_t n, int64_t k, bool beside) {
   c.across = (n + c.cols - 1) / c.cols;
   return c;
 }
+
+// Where the kernel for few rows was faster than oneDNN (docs/design/0005).
+inline bool is_small(int64_t m, int64_t n, int64_t k) { return m == 1 || (m <= 8 && (k >= 128 || n <= 64)); }
 
 template <class T>
 Source<T> Typed<T>::source(const Batch& b, const Operand& o, int64_t row) const {
@@ -177,6 +180,8 @@ void Typed<T>::product(const Batch& b, const Instr& i, int64_t rows, int64_t til
       turned = false;
     }
   }
+  if (turned && k_.small_product != nullptr && is_small(height, width, k))
+    return k_.small_product(x.base + r * lda, lda, w + q * k, height, width, k, y.base + r * ldc + q, ldc);
   gemm<T>(false, turned, height, width, k, x.base + r * lda, lda, turned ? w + q * k : w + q, turned ? k : n, T(0),
           y.base + r * ldc + q, ldc);
 }

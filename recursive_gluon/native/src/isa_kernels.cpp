@@ -1,6 +1,11 @@
 // The kernels, compiled once per instruction set (RG_ISA_NAME). Only loops over raw pointers: nothing here may end up in
 // a function that other files share.
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
+
 #include <cmath>
+#include <cstddef>
 #include <cstring>
 #include <limits>
 
@@ -526,9 +531,86 @@ void transpose(const T* in, int64_t rows, int64_t cols, int64_t first, int64_t l
     for (int64_t k = r < whole_rows ? c : first; k < last; ++k) out[k * rows + r] = in[r * cols + k];
 }
 
+#ifdef __AVX512F__
+
+typedef float Vector __attribute__((vector_size(64)));
+typedef int32_t Lanes __attribute__((vector_size(64)));
+
+// The sums of four vectors' lanes, side by side.
+inline __m128 sums_of(Vector a, Vector b, Vector c, Vector d) {
+  const Lanes low{0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30};
+  const Lanes high{1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31};
+  const Lanes front{0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29};
+  const Lanes back{2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31};
+  Vector ab = __builtin_shuffle(a, b, low) + __builtin_shuffle(a, b, high);
+  Vector cd = __builtin_shuffle(c, d, low) + __builtin_shuffle(c, d, high);
+  Vector all = __builtin_shuffle(ab, cd, front) + __builtin_shuffle(ab, cd, back);  // in each four lanes: a, b, c, d
+  float lanes[16];
+  std::memcpy(lanes, &all, sizeof lanes);
+  return (_mm_loadu_ps(lanes) + _mm_loadu_ps(lanes + 4)) + (_mm_loadu_ps(lanes + 8) + _mm_loadu_ps(lanes + 12));
+}
+
+// Four rows of w times `count` (at most four) rows of x: accumulators in registers, each row of w read once.
+template <int count>
+inline void small_block(const float* const* x, const float* w, int64_t k, float* const* y) {
+  Vector sums[count][4] = {};
+  auto step = [&](int64_t i, __mmask16 mask) __attribute__((always_inline)) {
+    Vector row[4];
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) row[j] = _mm512_maskz_loadu_ps(mask, w + j * k + i);
+#pragma GCC unroll 4
+    for (int m = 0; m < count; ++m) {
+      Vector left = _mm512_maskz_loadu_ps(mask, x[m] + i);
+#pragma GCC unroll 4
+      for (int j = 0; j < 4; ++j) sums[m][j] = _mm512_fmadd_ps(left, row[j], sums[m][j]);
+    }
+  };
+  int64_t i = 0;
+  for (; i + 16 <= k; i += 16) step(i, 0xffff);
+  if (i < k) step(i, static_cast<__mmask16>((1 << (k - i)) - 1));
+#pragma GCC unroll 4
+  for (int m = 0; m < count; ++m) _mm_storeu_ps(y[m], sums_of(sums[m][0], sums[m][1], sums[m][2], sums[m][3]));
+}
+
+// y (m x n) = x (m x k) times w (n x k) turned, for few rows of x: w is streamed once, in the order in which it lies.
+void small_product(const float* x, int64_t ldx, const float* w, int64_t m, int64_t n, int64_t k, float* y, int64_t ldy) {
+  for (int64_t j = 0; j + 4 <= n; j += 4)
+    for (int64_t r = 0; r < m; r += 4) {
+      int64_t count = min_<int64_t>(4, m - r);
+      const float* rows[4];
+      float* to[4];
+      for (int64_t i = 0; i < count; ++i) {
+        rows[i] = x + (r + i) * ldx;
+        to[i] = y + (r + i) * ldy + j;
+      }
+      const float* from = w + j * k;
+      switch (count) {
+        case 1: small_block<1>(rows, from, k, to); break;
+        case 2: small_block<2>(rows, from, k, to); break;
+        case 3: small_block<3>(rows, from, k, to); break;
+        default: small_block<4>(rows, from, k, to);
+      }
+    }
+  for (int64_t j = n / 4 * 4; j < n; ++j)
+    for (int64_t r = 0; r < m; ++r) y[r * ldy + j] = dot_of(x + r * ldx, w + j * k, k);
+}
+
+template <class T>
+constexpr auto small() {
+  if constexpr (sizeof(T) == sizeof(float)) return small_product;
+  else return nullptr;
+}
+
+#else
+
+template <class T>
+constexpr std::nullptr_t small() { return nullptr; }
+
+#endif
+
 template <class T>
 constexpr Kernels<T> table() {
-  return {ew<T>, map<T>, reduce<T>, soft<T>, bdot<T>, pick<T>, one_hot<T>, column_sums<T>, transpose<T>};
+  return {ew<T>, map<T>, reduce<T>, soft<T>, bdot<T>, pick<T>, one_hot<T>, column_sums<T>, transpose<T>, small<T>()};
 }
 
 }  // namespace

@@ -90,6 +90,8 @@ struct Kernels {
   void (*column_sums)(const T* in, int64_t stride, int64_t rows, int64_t cols, T* total);
   // columns first ... last of in (rows x cols) become rows of out (cols x rows)
   void (*transpose)(const T* in, int64_t rows, int64_t cols, int64_t first, int64_t last, T* out);
+  // y (m x n) = x (m x k) times w (n x k) turned, for few rows of x, where libraries turn w first; null: leave it to them
+  void (*small_product)(const T* x, int64_t ldx, const T* w, int64_t m, int64_t n, int64_t k, T* y, int64_t ldy);
 };
 
 template <class T>

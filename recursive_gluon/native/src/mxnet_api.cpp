@@ -226,8 +226,6 @@ RG_API int rg_invoke(void* caller, const Invocation* a, NDArrayHandle* outs) {
                  a->max_nodes, static_cast<int32_t>(fields.size()), a->num_ints, a->returns_nodes, c.recompute, 0, 0};
     std::unique_ptr<Run> run = make_run(c.program, args);
     auto recorded = std::make_unique<Recorded>();
-    if (c.record)
-      for (size_t t = 0; t < c.tables.size(); ++t) recorded->rows.arrays.push_back(look_up(c, *run, t));
     // What is computed from parameters for each call comes in `computed`.
     std::vector<NDArrayHandle> shared = c.shared;
     for (size_t i = 0; i < shared.size(); ++i)
@@ -249,8 +247,16 @@ RG_API int rg_invoke(void* caller, const Invocation* a, NDArrayHandle* outs) {
     for (NDArrayHandle array : c.tables) in.tables.push_back(ready(array));
     for (int32_t i = 0; i < a->num_args; ++i) in.args.push_back(ready(a->args[i]));
     in.seed = a->seed;
+    in.snapshot = c.record;
+    run->execution->forward(in);
+    for (size_t i = 0; i < asked.size(); ++i) run->execution->output(asked[i], data_of(made.arrays[i]));
+    if (a->max_nodes > 0) {
+      made.arrays.push_back(make_array({run->forest.trees}, 4, c.device));
+      std::copy(run->plan->counts.begin(), run->plan->counts.end(), static_cast<int32_t*>(data_of(made.arrays.back())));
+    }
     std::vector<NDArrayHandle> inputs;
-    if (c.record) {
+    if (c.record) {  // look-ups now: MXNet's threads would have wanted the helpers' cores before
+      for (size_t t = 0; t < c.tables.size(); ++t) recorded->rows.arrays.push_back(look_up(c, *run, t));
       auto tape = [&](NDArrayHandle array, int32_t part, size_t index) {
         inputs.push_back(array);
         recorded->part.push_back(part);
@@ -263,13 +269,6 @@ RG_API int rg_invoke(void* caller, const Invocation* a, NDArrayHandle* outs) {
       for (size_t f = 0; f < c.fields.size(); ++f)
         if (c.field_taped[f]) tape(a->arrays[c.fields[f]], kFieldPart, f);
       for (int32_t i = 0; i < a->num_args; ++i) tape(a->args[i], kArgPart, static_cast<size_t>(i));
-    }
-    in.snapshot = !inputs.empty();
-    run->execution->forward(in);
-    for (size_t i = 0; i < asked.size(); ++i) run->execution->output(asked[i], data_of(made.arrays[i]));
-    if (a->max_nodes > 0) {
-      made.arrays.push_back(make_array({run->forest.trees}, 4, c.device));
-      std::copy(run->plan->counts.begin(), run->plan->counts.end(), static_cast<int32_t*>(data_of(made.arrays.back())));
     }
     if (!inputs.empty()) {
       recorded->counts[kSharedPart] = shared.size();

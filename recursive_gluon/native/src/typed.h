@@ -146,6 +146,7 @@ class Typed final : public Execution {
   void number_lookups();
   std::vector<uint8_t> truths(const Frames::Waiting& decision) const;
   int32_t workers_for(size_t first, size_t last, double times) const;
+  static double microseconds(const Instr& i, double rows);  // of one core, roughly
 
   Plan& plan_;
   const Program& p_;

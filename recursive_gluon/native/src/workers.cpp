@@ -254,7 +254,8 @@ class Pool {
         }
       }
       if (run == nullptr) {  // a run is expected: wait for it awake, then look again
-        for (int i = 0; i < kAwake && turn_.load(std::memory_order_acquire) == seen; ++i) pause();
+        for (int i = 0; i < kAwake && turn_.load(std::memory_order_acquire) == seen; ++i)
+          (i & 255) != 255 ? pause() : std::this_thread::yield();  // to MXNet's threads, if they want the core
         continue;
       }
       int idle = 0;
