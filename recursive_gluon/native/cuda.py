@@ -19,8 +19,8 @@ __all__ = ["CudaStatus", "build_cuda", "cuda_status", "open_cuda"]
 
 _NAME = "libcuda_core.so"
 #: -fmad=false: a multiply-add is spelled out where it is meant, as for the processor
-_FLAGS = ["-std=c++17", "-O3", "-shared", "-fmad=false", "--expt-relaxed-constexpr", "-Werror", "cross-execution-space-call",
-          "-Xcompiler", "-fPIC,-fvisibility=hidden,-Wall,-Wextra"]
+_FLAGS = ["-std=c++17", "-O3", "-shared", "-fmad=false", "--expt-relaxed-constexpr", "-Werror",
+          "cross-execution-space-call", "-Xcompiler", "-fPIC,-fvisibility=hidden,-Wall,-Wextra"]
 #: machine code for these where nvcc knows them (Turing, Ampere, Hopper), and PTX of the newest for what comes after
 _ARCHITECTURES = ["75", "80", "86", "90"]
 #: what is compiled beside cuda/*.cu
@@ -56,7 +56,8 @@ def build_cuda(fresh: bool = False) -> Build:
     about = hashlib.sha256(repr((version, host_version, flags)).encode())
     for path in _sources():
         about.update(path.name.encode() + b"\0" + path.read_bytes())
-    return kept(_NAME, about.hexdigest()[:24], version, lambda work: _compile([nvcc, "-ccbin", host, *flags], work), fresh)
+    command = [nvcc, "-ccbin", host, *flags]
+    return kept(_NAME, about.hexdigest()[:24], version, lambda work: _compile(command, work), fresh)
 
 
 def open_cuda(built: Build) -> ctypes.CDLL:
@@ -133,7 +134,7 @@ def _compile(command: List[str], work: Path) -> Path:
 
 
 def _cublas(version: str) -> Iterator[str]:
-    """Libraries to try: what the user names, what pip has installed, what the system finds; the toolkit's version first."""
+    """Libraries to try: what the user names, pip's, what the system finds, of the toolkit's version first."""
     if os.environ.get("RECURSIVE_GLUON_CUBLAS"):
         yield os.environ["RECURSIVE_GLUON_CUBLAS"]
     major = version.split(".")[0]

@@ -54,7 +54,9 @@ extern "C" {
 // `library` null: the processor; else the CUDA backend's library.
 RG_API Backend* rg_test_backend_new(const char* library, int32_t lanes) {
   Backend* made = nullptr;
-  guarded([&] { made = (library == nullptr ? make_cpu_backend(lanes) : make_cuda_backend(library, 0, lanes)).release(); });
+  guarded([&] {
+    made = (library == nullptr ? make_cpu_backend(lanes) : make_cuda_backend(library, 0, lanes)).release();
+  });
   return made;
 }
 RG_API void rg_test_backend_free(Backend* backend) { delete backend; }

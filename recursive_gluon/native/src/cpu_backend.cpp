@@ -1,12 +1,12 @@
 // Lanes on the processor: each is a thread with a queue, events are counters.
 #include <algorithm>
 #include <condition_variable>
+#include <cstring>
 #include <deque>
 #include <functional>
 #include <mutex>
 #include <string>
 #include <thread>
-#include <cstring>
 
 #include "backend.h"
 #include "blas.h"
@@ -148,8 +148,9 @@ class CpuBackend final : public Backend {
     if (static_cast<size_t>(count) > events_.size()) events_.resize(static_cast<size_t>(count));
   }
   void record(int32_t lane, int32_t event) override {
+    Lane& on = at_lane(lane);
     int64_t number = ++at(event).given;
-    at_lane(lane).give([this, event, number](Lane&) {
+    on.give([this, event, number](Lane&) {
       {
         std::lock_guard<std::mutex> guard(mutex_);
         events_[event].passed = std::max(events_[event].passed, number);

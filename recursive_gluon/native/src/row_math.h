@@ -1,5 +1,5 @@
-// What element-wise operators and sums over rows are made of, for the machine and for a CUDA device. Included by files
-// that are compiled once per instruction set or for a device, inside their namespace, after exp_ and fma_ (vector_math.h).
+// What element-wise operators and sums over rows are made of, for the processor and for a CUDA device. Included by
+// files that are compiled once per instruction set or for a device, inside their namespace, after exp_ and fma_.
 // The includer has included <cmath>, <cstdint>, <limits> and kernels.h, and defines RG_FUNCTION, how such a
 // function is declared there, and RG_LOOP, a loop over i < n whose turns do not depend on one another.
 
