@@ -16,11 +16,12 @@ pytestmark = pytest.mark.skipif(binding.core() is None, reason="no native core o
 def graphs(draw):
     """(after, cost): edges go any way but never in a circle, some of them twice."""
     n = draw(st.integers(1, 24))
+    edges_at_least = draw(st.sampled_from([0, n, 2 * n]))  # many, or hypothesis likes few
     names = draw(st.permutations(range(n)))
     pairs = st.tuples(st.integers(0, n - 1), st.integers(0, n - 1)).filter(lambda e: e[0] < e[1])
     after = [[] for _ in range(n)]
     if n > 1:
-        for a, b in draw(st.lists(pairs, max_size=60)):
+        for a, b in draw(st.lists(pairs, min_size=edges_at_least, max_size=3 * n)):
             after[names[a]].append(names[b])
     cost = draw(st.none() | st.lists(st.sampled_from([0.0, 0.5, 1.0, 3.0, 20.0]), min_size=n, max_size=n))
     return after, cost
@@ -160,6 +161,12 @@ def test_a_diamond():
     assert plan.lanes == [[(LAUNCH, 0), (RECORD, 0), (LAUNCH, 1), (WAIT, 1), (LAUNCH, 3)],
                           [(WAIT, 0), (LAUNCH, 2), (RECORD, 1)]]
     assert (plan.critical_path, plan.makespan, plan.lane_cost) == (3, 3, [3, 1])
+
+
+def test_one_wait_for_a_line():
+    """0 before 1, both before 3: whoever waits for 1 need not wait for 0."""
+    plan = LanePlan([[1, 3], [2, 3], [], []], None, 2)
+    assert plan.lanes == [[(LAUNCH, 0), (LAUNCH, 1), (RECORD, 0), (LAUNCH, 2)], [(WAIT, 0), (LAUNCH, 3)]]
 
 
 def test_the_longest_path_goes_first():
