@@ -12,6 +12,7 @@ from recursive_gluon.native.build import SOURCES, find_compiler
 from recursive_gluon.runtime.core import binding
 
 LAUNCH, RECORD, WAIT = range(3)
+KINDS = {1: "program", 8: "memory", 12: "internal"}  # of native/src/common.h
 OPERATIONS = ["ew", "map", "reduce", "soft", "bdot", "pick", "one_hot", "column_sums", "transpose", "gemm"]
 ON_CPU = Path(__file__).parent / "cuda_on_cpu"
 
@@ -65,7 +66,7 @@ def must(made):
     if made is None or made == -1:
         kind, text, none = _i32(), ctypes.create_string_buffer(4096), _i64(0)
         core().rg_error(ctypes.byref(kind), text, len(text), None, ctypes.byref(none), None, ctypes.byref(none))
-        raise NativeCoreError(text.value.decode())
+        raise NativeCoreError(f"{KINDS[kind.value]}: {text.value.decode()}")
     return made
 
 
@@ -187,7 +188,8 @@ class Backend:
 def cuda_on_cpu(folder):
     """The CUDA backend's library, compiled for the processor; and a cuBLAS for it."""
     flags = [find_compiler()[0], "-std=c++17", "-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-ffp-contract=off",
-             "-Wall", "-Wextra", "-Werror", f"-I{ON_CPU}"]
+             "-Wall", "-Wextra", "-Werror", f"-I{ON_CPU}",
+             "-fsanitize=bounds", "-fsanitize-undefined-trap-on-error"]  # a thread's own values are an array
     backend, cublas = folder / "libcuda_on_cpu.so", folder / "libcublas_on_cpu.so"
     subprocess.run([*flags, "-x", "c++", str(SOURCES / "cuda" / "backend.cu"), str(SOURCES / "launch.cpp"), "-o",
                     str(backend), "-ldl"], check=True)

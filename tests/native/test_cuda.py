@@ -88,6 +88,14 @@ def test_code_for_devices_that_nvcc_knows(fake, tmp_path):
     assert (again.path, again.seconds) == (built.path, 0.0) and not (tmp_path / "said").exists()
 
 
+def test_which_cublas(monkeypatch):
+    """What the user names comes first, then the version of the toolkit."""
+    monkeypatch.setenv("RECURSIVE_GLUON_CUBLAS", "mine.so")
+    first, *others = cuda._cublas("11.8")
+    assert first == "mine.so" and [x for x in others if x.startswith("libcublas")] == [
+        "libcublas.so.11", "libcublas.so.13", "libcublas.so.12"]
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not native.cuda_status().nvcc, reason="no nvcc on this machine")
 @pytest.mark.skipif("LD_PRELOAD" in os.environ, reason="processes of their own, without the sanitizers")
