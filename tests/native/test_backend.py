@@ -130,14 +130,14 @@ def test_programs(cuda, seed, dtype):
     beside(cuda, seed, dtype, build, close(dtype))
 
 
-@pytest.mark.parametrize("values", [*range(11, 17), *range(123, 129), 1000])
+@pytest.mark.parametrize("values", [16, 17, 128, 129, 500])
 def test_programs_with_many_values_at_once(cuda, values):
-    """All inputs are needed to the end."""
+    """All are needed until the sums at the end: as many buffers, around the sizes that kernels are made for."""
     def build(backend, random):
         code = [("tanh", 0, 0, 0, 0.0)]
         code += [("add_S", k % 3, 0, 0, float(k)) for k in range(1, values)]
         first = 3 + values
-        code += [("add", first + k - 1, 3 + k, 0, 0.0) for k in range(min(values, 1020 - first))]
+        code += [("add", first + k - 1, 3 + k, 0, 0.0) for k in range(values)]
         out = Out(backend, random, 3, 5, np.float64)
         sources = [source(backend, random, 3, 5, np.float64) for _ in range(3)]
         program = Program(5, [(k, 0) for k in range(3)], code, [(2 + len(code), 0)])
