@@ -12,7 +12,7 @@ from ._compat import mx
 from .capture.nodes import EagerNode, Layout, Node
 from .capture.symbols import current_trace
 from .capture.tracer import Body
-from .core_calls import CoreCalls
+from .core_calls import CoreCalls, pick
 from .data.forest import Forest, latest_layout
 from .data.tree import Tree
 from .eager import EagerRun, current_run
@@ -50,7 +50,8 @@ class RecursiveBlock(HybridBlock):
     Outputs:
         - what the body returns, with a row for every tree; with ``nodes=True`` a row for every node in the forest's
           order; with ``max_nodes=n`` an array (num_trees, n, ...) of the values of all calls in depth-first order,
-          padded with zeros, and the number of calls of each tree.
+          padded with zeros, and the number of calls of each tree. With ``only=i``, of several outputs the i-th alone:
+          what nobody asked for is not copied, and has no gradient.
 
     Examples
     --------
@@ -124,7 +125,7 @@ class RecursiveBlock(HybridBlock):
         self.__dict__.setdefault("_sources", {}).clear()
         self._core.clear()
 
-    def __call__(self, *args, nodes: bool = False, max_nodes: int = 0):
+    def __call__(self, *args, nodes: bool = False, max_nodes: int = 0, only: Optional[int] = None):
         node = args[0] if args and isinstance(args[0], Node) else None
         if current_trace() is not None and not isinstance(node, EagerNode) and not _is_forest_of_symbols(args):
             return current_trace().tracer.call(self._body(), node, args[1:] if node is not None else args)
@@ -133,14 +134,18 @@ class RecursiveBlock(HybridBlock):
         run = current_run()
         if run is not None and not _is_forest(args):
             return run.call(self, None, args)
-        self._returns = (NODES if nodes else ROOTS, int(max_nodes))
+        self._returns = (NODES if nodes else ROOTS, int(max_nodes), only)
         return super().__call__(*args)
 
     def forward(self, x, *args):
-        """Dispatch a call from outside: symbols, eager, or the cached graph."""
-        returns, max_nodes = self.__dict__.pop("_returns", (ROOTS, 0))
+        """Dispatch a call from outside: symbols, eager, the native core, or the cached graph."""
+        returns, max_nodes, only = self.__dict__.pop("_returns", (ROOTS, 0, None))
+        if type(x) is Forest and not args:
+            outputs = self._core.again(x, returns, max_nodes, only)
+            if outputs is not None:
+                return outputs
         if _has_symbol((x, *args)):
-            return self._on_symbols(x, args, returns, max_nodes)
+            return _picked(self._on_symbols(x, args, returns, max_nodes), max_nodes, only)
         forest, arguments, has_node = self._as_forest(x, args)
         layout = _layout_of(forest)
         self._layout = layout
@@ -148,17 +153,18 @@ class RecursiveBlock(HybridBlock):
         with forest.context:
             if not self._active and not max_nodes:
                 self._initialize_own(forest, arguments, tensors, has_node, layout)
-                return EagerRun(forest, layout).run(self, has_node, tensors, arguments, returns == NODES)
+                result = EagerRun(forest, layout).run(self, has_node, tensors, arguments, returns == NODES)
+                return _picked(result, max_nodes, only)
             source = self._source(arguments, has_node, layout)
             self._initialize(source.live.program, forest, tensors)
             if self._executor in ("auto", "native"):
-                outputs = self._core.call(source, forest, arguments, returns, max_nodes)
+                outputs = self._core.call(source, forest, arguments, returns, max_nodes, only)
                 if outputs is not None:
-                    self._current = self._key(source, forest, arguments, returns, max_nodes)
                     return outputs
             if self._executor in ("auto", "mxnet"):
                 self._plan_ahead(source, forest, arguments, returns, max_nodes)
-            return self._cached_call(self._key(source, forest, arguments, returns, max_nodes), forest, tensors)
+            key = self._key(source, forest, arguments, returns, max_nodes)
+            return _picked(self._cached_call(key, forest, tensors), max_nodes, only)
 
     def _key(self, source: "Source", forest: Forest, arguments, returns: str, max_nodes: int) -> tuple:
         """Calls with the same key have the same graph."""
@@ -197,7 +203,7 @@ class RecursiveBlock(HybridBlock):
         forest: Forest,
         arguments,
         train: bool,
-        returns: str,
+        returns: str = ROOTS,
         max_nodes: int = 0,
         keep: Optional[bool] = None,
     ) -> Call:
@@ -404,6 +410,13 @@ class RecursiveBlock(HybridBlock):
         return source.on_symbols(
             structure, fields, tensors, layout.fields, ints, returns, max_nodes, max(self._max_depth, 1 << 17)
         )
+
+
+def _picked(result: Any, max_nodes: int, only: Optional[int]) -> Any:
+    """The output that is asked for, with the counts where there are some."""
+    if only is None:
+        return result
+    return (pick(result[0], only), result[1]) if max_nodes else pick(result, only)
 
 
 def _layout_of(forest: Forest) -> Layout:

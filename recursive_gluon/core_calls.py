@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
 from ._compat import mx
 from .capture.tracer import regroup_outputs
 from .errors import NativeCoreError
-from .runtime.core.calls import CoreCaller
-from .runtime.executor import Call
+from .runtime.core.calls import ALL_OUTPUTS, CoreCaller
+from .runtime.executor import NODES, Call
 from .schedule.faults import Unseen
 
 __all__ = ["CoreCalls"]
@@ -19,62 +19,120 @@ __all__ = ["CoreCalls"]
 _LIMIT = 16
 
 
+class _Entry(NamedTuple):
+    """A caller, or why there is none, and what it was made for: it serves while all that is the same."""
+
+    caller: Optional[CoreCaller]
+    why: str
+    program: Any
+    arrays: List[tuple]  # of each parameter: itself, its data, its gradients
+    structure: Any  # how the body nests its outputs
+
+    def serves(self) -> bool:
+        return all(p._data is data and p._grad is grad for p, data, grad in self.arrays)
+
+
 class CoreCalls:
     """The callers of one block, and the reasons where the core cannot serve it."""
 
     def __init__(self, block: Any):
         self.block = block
-        self.found: Dict[tuple, Tuple[Optional[CoreCaller], str, List[tuple], Any]] = {}
+        self.found: Dict[tuple, _Entry] = {}
+        self.again_found: Dict[tuple, Tuple[_Entry, Any, Any]] = {}
 
     def clear(self) -> None:
         self.found.clear()
+        self.again_found.clear()
 
-    def call(self, source: Any, forest: Any, arguments: tuple, returns: str, max_nodes: int) -> Any:
+    def again(self, forest: Any, returns: str, max_nodes: int, only: Optional[int]) -> Any:
+        """The outputs of a call like one before, on a forest without further arguments; None where it is another."""
+        block = self.block
+        depth = block._depth_limit(forest.num_nodes)
+        key = (forest.alike, forest.context, mx.autograd.is_recording(), mx.autograd.is_training(), returns, max_nodes,
+               depth)
+        found = self.again_found.get(key)
+        if found is None:
+            return None
+        entry, source, current = found
+        if entry.program is not source.live.program or not entry.serves():
+            return None
+        caller = entry.caller
+        try:
+            outputs = self._run(entry, forest, (), (), returns, max_nodes, depth, only)
+        except Unseen:
+            return None
+        block._current = current
+        return outputs
+
+    def call(self, source: Any, forest: Any, arguments: tuple, returns: str, max_nodes: int, only: Optional[int]) -> Any:
         """The outputs, nested as the body returns them; None where the core cannot run the call."""
         block = self.block
+        ints = tuple(int(a) for a, kind in zip(arguments, source.kinds) if kind == "int")
+        tensors = [a for a in arguments if isinstance(a, mx.nd.NDArray)]
+        depth = block._depth_limit(forest.num_nodes)
         while True:
-            caller, why, call = self._caller(source, forest, arguments, returns, max_nodes)
-            if caller is None:
+            entry = self._entry(source, forest, arguments, tensors)
+            if entry.caller is None:
                 if block._executor == "native":
-                    raise NativeCoreError(f"{block.name}: executor='native', but the core cannot run this: {why}")
+                    raise NativeCoreError(f"{block.name}: executor='native', but the core cannot run this: {entry.why}")
                 return None
-            if caller.random:
-                call.seed = _seed()
             try:
-                outputs = caller(call)
+                outputs = self._run(entry, forest, tensors, ints, returns, max_nodes, depth, only)
                 break
             except Unseen as unseen:
                 source.live.update(source.live.extend(source.live.program, unseen))
-                block._initialize(source.live.program, forest, call.args)
-        program = source.live.program
-        result = regroup_outputs(outputs[: program.num_outputs], source.root.signature.structure)
+                block._initialize(source.live.program, forest, tensors)
+        block._current = block._key(source, forest, arguments, returns, max_nodes)
+        if not arguments and forest.alike is not None:
+            if len(self.again_found) >= _LIMIT:
+                self.again_found.clear()
+            key = (forest.alike, forest.context, mx.autograd.is_recording(), mx.autograd.is_training(), returns,
+                   max_nodes, depth)
+            self.again_found[key] = entry, source, block._current
+        return outputs
+
+    def _run(self, entry: _Entry, forest: Any, tensors, ints, returns: str, max_nodes: int, depth: int,
+             only: Optional[int]) -> Any:
+        caller, structure = entry.caller, entry.structure
+        assert caller is not None
+        seed = _seed() if caller.random else 0
+        flat = isinstance(structure, tuple) and not any(structure)  # a tuple of tensors
+        one = ALL_OUTPUTS
+        if flat and only is not None:
+            one = range(len(structure))[only]
+        outputs = caller(forest, tensors, ints, seed, returns == NODES, max_nodes, depth, one)
+        if one != ALL_OUTPUTS:
+            return (outputs[0], outputs[1]) if max_nodes else outputs[0]
+        result = tuple(outputs[: len(structure)]) if flat else regroup_outputs(outputs, structure)
+        if only is not None:
+            result = pick(result, only)
         return (result, outputs[-1]) if max_nodes else result
 
-    def _caller(
-        self, source: Any, forest: Any, arguments: tuple, returns: str, max_nodes: int
-    ) -> Tuple[Optional[CoreCaller], str, Call]:
+    def _entry(self, source: Any, forest: Any, arguments: tuple, tensors) -> _Entry:
         block, program = self.block, source.live.program
         train, keep = mx.autograd.is_training(), mx.autograd.is_recording()
-        tensors = [a for a in arguments if isinstance(a, mx.nd.NDArray)]
-        arrays = forest[1:]
         key = (id(program), train, keep, forest.context, block._recompute, forest.fields,
-               *((a.shape[1:], a.dtype) for a in (*arrays, *tensors)))
-        found = self.found.get(key)
-        if found is not None and all(p._data is data and p._grad is grad for p, data, grad in found[2]):
-            caller, why = found[:2]
-            ints = tuple(int(a) for a, kind in zip(arguments, source.kinds) if kind == "int")
-            params = {} if caller is None else caller.params
-            fields = dict(zip(forest.fields, arrays))
-            call = Call(program, forest.structure, fields, params, forest.context, tensors, ints, train, keep, 0,
-                        returns, max_nodes, block._depth_limit(forest.num_nodes))
-            return caller, why, call
-        call = block._call_for(source, forest, arguments, train, returns, max_nodes, keep)
+               *((a.shape[1:], a.dtype) for a in (*forest[1:], *tensors)))
+        entry = self.found.get(key)
+        if entry is not None and entry.serves():
+            return entry
+        call = block._call_for(source, forest, arguments, train, keep=keep)
         mine = [p for p in block._parameters() if p.name in program.by_name]
         caller, why = CoreCaller.of(call, [p.name for p in mine if p.grad_req != "null"], block._recompute)
         if len(self.found) >= _LIMIT:
             self.found.clear()
-        self.found[key] = caller, why, [(p, p._data, p._grad) for p in mine], program
-        return caller, why, call
+        arrays = [(p, p._data, p._grad) for p in mine]
+        entry = self.found[key] = _Entry(caller, why, program, arrays, source.root.signature.structure)
+        return entry
+
+
+def pick(outputs: Any, only: int) -> Any:
+    """One of a body's outputs."""
+    if isinstance(outputs, tuple):
+        return outputs[only]
+    if only not in (0, -1):
+        raise IndexError(f"only={only}, but the body returns one output")
+    return outputs
 
 
 def _seed() -> int:

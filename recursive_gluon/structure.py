@@ -137,7 +137,8 @@ class Structure:
 
 
 @lru_cache(maxsize=256)
-def _encode_names(fields: tuple[str, ...], slots: tuple[str, ...], list_slot: str | None) -> np.ndarray:
+def encode_names(fields: tuple[str, ...], slots: tuple[str, ...], list_slot: str | None) -> np.ndarray:
+    """The names of fields and slots as words of a packed structure."""
     for name in (*fields, *slots, *(() if list_slot is None else (list_slot,))):
         if not name or _WITHIN in name or _BETWEEN in name:
             raise StructureError(f'{name!r} cannot name a field or a slot: a name is not empty and holds '
@@ -187,7 +188,7 @@ def pack(structure: Structure) -> np.ndarray:
     if trees == 0:
         raise StructureError('a structure without a tree cannot be packed, expected one tree or more. Skip '
                              'the empty batch')
-    names = _encode_names(structure.fields, structure.slots, structure.list_slot)
+    names = encode_names(structure.fields, structure.slots, structure.list_slot)
     used = _HEADER + len(names) + trees + 1 + trees + nodes + 1 + edges
     flat = np.zeros(-(-used // trees) * trees, np.int32)
     np.concatenate((names, structure.tree_offsets, structure.roots, structure.child_offsets,

@@ -20,7 +20,7 @@ ARROWS = {
     "native": GROUND,
     "runtime": GROUND | {"program", "schedule", "native"},
     "bridge": GROUND | {"program", "schedule", "capture", "runtime"},
-    "data": GROUND,
+    "data": GROUND | {"native"},
     "_progress": GROUND,
     "trainer": GROUND | {"native"},
     "trace": GROUND | {"runtime", "block"},

@@ -72,20 +72,21 @@ class Peer:
     def train_step(self, trees):
         forest = self.forest(trees)
         with autograd.record():
-            logits = self.net(forest, nodes=True)[-1]
-            loss = self.loss(logits, forest["label"]).sum()
+            logits = self.net(forest, nodes=True, only=-1)
+            loss = self.loss(logits, forest["label"])   # of every node; Gluon's backward sums
         loss.backward()
         self.trainer.step(len(trees))
-        return loss / len(trees)
+        return loss, len(trees)
 
     def infer(self, trees):
-        return self.net(self.forest(trees))[-1].asnumpy()
+        return self.net(self.forest(trees), only=-1).asnumpy()
 
     def sync(self):
         nd.waitall()
 
     def loss_value(self, loss):
-        return loss.asscalar()
+        each, trees = loss
+        return each.sum().asscalar() / trees
 
 
 name = "recursive_gluon" + ("" if args.executor == "auto" else "-" + args.executor) + \

@@ -11,18 +11,20 @@ from mxnet.base import _LIB, check_call
 
 from .._compat import mx
 from ..errors import ArityError, EmptyForestError, FieldError, StructureError
+from ..native.forests import NativeStructure, join
 from ..structure import Structure, pack, string_code, unpack
 from ._columns import column, missing, on_all
+from ._join import JoinLayout
 from .objects import trees_from_objects
 from .tree import Tree
 
 __all__ = ['Forest', 'latest_layout']
 
-#: for each number of fields the structure of the last forest that was made; see `latest_layout`
-_latest: dict[int, Structure] = {}
+#: for each number of fields the names in the last forest that was made; see `latest_layout`
+_latest: dict[int, Structure | JoinLayout] = {}
 
 
-def latest_layout(num_fields: int) -> Optional[Structure]:
+def latest_layout(num_fields: int) -> Structure | JoinLayout | None:
     """What the last forest with so many fields looked like.
 
     An outer HybridBlock hands on symbols without names; the fields they stand for are those of the forest that it
@@ -61,8 +63,8 @@ class Forest(tuple):
 
     Attributes
     ----------
-    structure : Structure
-        How the nodes hang together, in host memory; reading it never waits for a device.
+    num_trees, num_nodes : int
+        How many trees, and how many nodes in all of them.
 
     Raises
     ------
@@ -87,14 +89,20 @@ class Forest(tuple):
     array([ 0,  1, -1], dtype=int32)
     """
 
-    structure: Structure
     object_type: Optional[type]
+    _names: Structure | JoinLayout
+    _structure: Structure | None = None
+    _native: NativeStructure | None = None
 
     def __new__(cls, trees: Any, vocab: Any = None, ctx: mx.Context | None = None,
                 dtype: Any = 'float32') -> Forest:
+        ctx = ctx or mx.current_context()
+        if dtype == 'float32' and ctx.device_type == 'cpu':
+            forest = cls._joined([trees] if type(trees) is Tree else trees, ctx)
+            if forest is not None:
+                return forest
         object_type = _type_of_objects(trees)
         trees = _as_trees(trees)
-        ctx = ctx or mx.current_context()
         slots, list_slot = _common_slots(trees)
         trees = [_with_slots(tree, slots, list_slot) for tree in trees]
         mappings = _mappings(vocab)
@@ -111,11 +119,32 @@ class Forest(tuple):
         return cls._make(arrays, structure, object_type)
 
     @classmethod
+    def _joined(cls, trees: Any, ctx: mx.Context) -> Forest | None:
+        """The forest of trees that are alike, made by the native core; None where it cannot, or is not in use."""
+        layout, addresses = None, []
+        for tree in trees if type(trees) in (list, tuple) else ():
+            found = tree._joinable() if type(tree) is Tree else None
+            if found is None or found[0] is not (layout or found[0]):
+                return None
+            layout = found[0]
+            addresses.append(found[1])
+        made = None if layout is None else join(addresses, layout.native, ctx.device_id)
+        if made is None:
+            return None
+        arrays, native, nodes, dag = made
+        self = super().__new__(cls, arrays)
+        self._names, self._native, self._dag, self._ctx = layout, native, dag, ctx
+        self.num_trees, self.num_nodes, self.object_type = len(addresses), nodes, None
+        _latest[len(layout.fields)] = layout
+        return self
+
+    @classmethod
     def _make(cls, arrays: Sequence[mx.nd.NDArray], structure: Structure,
               object_type: Optional[type] = None) -> Forest:
         self = super().__new__(cls, arrays)
-        self.structure = structure
-        self.object_type = object_type
+        self._names = self._structure = structure
+        self._ctx = arrays[0].context
+        self.num_trees, self.num_nodes, self.object_type = structure.num_trees, structure.num_nodes, object_type
         _latest[len(structure.fields)] = structure
         return self
 
@@ -160,29 +189,40 @@ class Forest(tuple):
         return cls._make(arrays, structure)
 
     @property
+    def structure(self) -> Structure:
+        """How the nodes hang together, in host memory; reading it never waits for a device."""
+        if self._structure is None:
+            names, native = self._names, self._native
+            assert native is not None
+            self._structure = Structure(*native.arrays(), names.fields, self._dag, names.slots, names.list_slot)
+        return self._structure
+
+    def in_core(self, library: Any) -> NativeStructure | None:
+        """The structure as the native core holds it; None where the core refuses it (its error says why)."""
+        if self._native is None:
+            self._native = NativeStructure.of(library, self.structure)
+        return self._native
+
+    @property
+    def alike(self) -> JoinLayout | None:
+        """What it has in common with forests of the same fields and names: one object for all; None if that is not
+        known without looking."""
+        return self._names if isinstance(self._names, JoinLayout) else None
+
+    @property
     def fields(self) -> tuple[str, ...]:
         """Names of the fields, in the order of the arrays."""
-        return self.structure.fields
+        return self._names.fields
 
     @property
     def slots(self) -> tuple[str, ...]:
         """Names of the first children of every node, where they have names."""
-        return self.structure.slots
+        return self._names.slots
 
     @property
     def list_slot(self) -> str | None:
         """Name of the list that the other children came from."""
-        return self.structure.list_slot
-
-    @property
-    def num_trees(self) -> int:
-        """The number of trees."""
-        return self.structure.num_trees
-
-    @property
-    def num_nodes(self) -> int:
-        """The number of nodes in all trees."""
-        return self.structure.num_nodes
+        return self._names.list_slot
 
     @property
     def roots(self) -> np.ndarray:
@@ -192,7 +232,7 @@ class Forest(tuple):
     @property
     def context(self) -> mx.Context:
         """Where the arrays lie."""
-        return self[0].context
+        return self._ctx
 
     ctx = context
 

@@ -7,7 +7,9 @@ from typing import Any, Callable, Iterable, Mapping, Sequence
 import numpy as np
 
 from ..errors import ArityError, FieldError
+from ..native.forests import TreeView
 from ._columns import Column, as_column, column, on_all, same, take
+from ._join import JoinLayout
 from ._numbering import heights, postorder, renumber
 
 __all__ = ['Tree']
@@ -266,6 +268,20 @@ class Tree:
             if key in self._cache:
                 tree._cache[key] = self._cache[key]
         return tree
+
+    def _joinable(self) -> tuple[JoinLayout, int, TreeView] | None:
+        """The tree as the native core joins it: layout, address of the view, the view; None where a field holds
+        strings or there is none."""
+        def find() -> tuple[JoinLayout, int, TreeView] | None:
+            names = tuple(sorted(self.fields))
+            columns = [self.fields[name] for name in names]
+            if not columns or any(isinstance(values, list) for values in columns):
+                return None
+            layout = JoinLayout.of(names, tuple((values.dtype.name, values.shape[1:]) for values in columns),
+                                   self.slots, self.list_slot)
+            view = TreeView.of(self.child_offsets, self.children, columns, self.is_dag)
+            return layout, view.address, view
+        return self._cached('joinable', find)
 
     def _cached(self, key: Any, compute: Callable[[], Any]) -> Any:
         cache = self._cache

@@ -11,14 +11,14 @@ import warnings
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Iterator, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import mxnet.libinfo
 
 from ..errors import NativeCoreWarning
 from .build import Build, BuildError, build
 
-__all__ = ["Status", "library", "status"]
+__all__ = ["Status", "library", "loaded", "status"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,21 @@ class Status:
     workers: int = 0
 
 
+_i32, _i64, _p = ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p
+#: of what this folder calls
+_PROTOTYPES: Dict[str, Tuple[Any, List[Any]]] = {
+    "rg_blas_open": (_i32, [ctypes.c_char_p, ctypes.c_char_p]),
+    "rg_blas_name": (ctypes.c_char_p, []),
+    "rg_isa_name": (ctypes.c_char_p, []),
+    "rg_workers": (_i32, [_i32]),
+    "rg_error": (_i32, [_p, _p, _i64, _p, _p, _p, _p]),
+    "rg_structure_new": (_p, [_i64, _i64, _i64, _p, _p, _p, _p]),
+    "rg_structure_free": (None, [_p]),
+    "rg_structure_sizes": (None, [_p, _p]),
+    "rg_structure_read": (None, [_p, _p]),
+    "rg_forest_join": (_p, [_i64, _p, _p, _i32, _p, _p]),
+}
+
 _lock = threading.Lock()
 _loaded: Optional[Tuple[Optional[ctypes.CDLL], Status]] = None
 
@@ -42,6 +57,11 @@ _loaded: Optional[Tuple[Optional[ctypes.CDLL], Status]] = None
 def library() -> Optional[ctypes.CDLL]:
     """The core, built at first use; None where it cannot be, after one warning."""
     return _load()[0]
+
+
+def loaded() -> Optional[ctypes.CDLL]:
+    """The core if somebody has asked for it before, and it is there."""
+    return None if _loaded is None else _loaded[0]
 
 
 def status() -> Status:
@@ -72,7 +92,6 @@ def _try() -> Tuple[Optional[ctypes.CDLL], Status]:
             f"no native core: {error}. Programs run on the mxnet executor, which is slower; RECURSIVE_GLUON_NATIVE=0 "
             f"says that this is meant"), stacklevel=4)
         return None, Status(False, str(error))
-    lib.rg_blas_name.restype = lib.rg_isa_name.restype = ctypes.c_char_p
     for kind, path in _providers():
         lib.rg_blas_open(kind.encode(), os.fsencode(path))
     return lib, Status(True, "", str(built.path), built.compiler, built.seconds, lib.rg_blas_name().decode(),
@@ -80,7 +99,11 @@ def _try() -> Tuple[Optional[ctypes.CDLL], Status]:
 
 
 def _open(built: Build) -> ctypes.CDLL:
-    return ctypes.CDLL(str(built.path))
+    lib = ctypes.CDLL(str(built.path))
+    for name, (result, arguments) in _PROTOTYPES.items():
+        function = getattr(lib, name)
+        function.restype, function.argtypes = result, arguments
+    return lib
 
 
 def _providers() -> Iterator[Tuple[str, Path]]:

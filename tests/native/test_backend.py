@@ -115,7 +115,7 @@ def test_every_operator(cuda, request, name, dtype):
 def test_programs(cuda, seed, dtype):
     """Some instructions on sources of all kinds, cells among them; several results."""
     def build(backend, random):
-        rows, cols, ins = random.randint(1, 20), random.randint(1, 40), random.randint(1, 6)
+        rows, cols, ins = random.randint(1, 20), random.randint(1, 120), random.randint(1, 6)
         cells = random.randint(0, 2, size=ins)
         sources = [source(backend, random, rows, 1 if cell else cols, dtype) for cell in cells]
         code = []

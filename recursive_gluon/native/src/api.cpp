@@ -37,43 +37,25 @@ void note_error() noexcept {
   }
 }
 
-Run* make_run(const std::shared_ptr<const Program>& program, const RunArgs& a) {
+std::unique_ptr<Run> make_run(const std::shared_ptr<const Program>& program, const RunArgs& a) {
   auto run = std::make_unique<Run>();
   run->program = program;
-  if (!program->keep && a.nodes > 64) expect_run();  // in training MXNet's threads want the cores before the run does
-  const Program& p = *run->program;
+  run->forest = Forest(*a.structure);
   Forest& f = run->forest;
-  check(a.trees >= 0 && a.nodes >= 0 && a.edges >= 0 && a.nodes < (int64_t(1) << 31) && a.edges < (int64_t(1) << 31),
-        Kind::kArity, "the sizes of the forest");
-  f.trees = a.trees;
-  f.nodes = a.nodes;
-  f.edges = a.edges;
-  // A copy: what the caller does with its arrays later must not alter a plan.
-  run->packed.resize(static_cast<size_t>(a.trees + 1 + a.trees + a.nodes + 1 + a.edges));
-  int32_t* at = run->packed.data();
-  auto copy = [&](const int32_t* from, int64_t n) {
-    int32_t* to = at;
-    if (n > 0) std::memcpy(to, from, static_cast<size_t>(n) * sizeof *to);
-    at += n;
-    return to;
-  };
-  f.tree_offsets = copy(a.tree_offsets, a.trees + 1);
-  f.roots = copy(a.roots, a.trees);
-  f.child_offsets = copy(a.child_offsets, a.nodes + 1);
-  f.children = copy(a.children, a.edges);
+  if (!program->keep && f.nodes > 64) expect_run();  // in training MXNet's threads want the cores before the run does
   for (int32_t i = 0; i < a.num_fields; ++i) {
     check(a.field_types[i] >= 0 && a.field_types[i] < 6, Kind::kProgram, "the type of a field");
-    f.fields.push_back({a.field_data[i], static_cast<int32_t>(a.field_types[i]), a.nodes, a.field_cols[i]});
+    f.fields.push_back({a.field_data[i], static_cast<int32_t>(a.field_types[i]), f.nodes, a.field_cols[i]});
   }
-  f.check(p);
-  run->plan = std::make_unique<Plan>(p, f, std::vector<int64_t>(a.ints, a.ints + a.num_ints), a.max_depth,
+  f.check(*program);
+  run->plan = std::make_unique<Plan>(*program, f, std::vector<int64_t>(a.ints, a.ints + a.num_ints), a.max_depth,
                                      a.returns_nodes != 0, a.max_nodes);
   if (run->plan->frames.waiting.empty())  // structure alone decides
     while (run->plan->next_round()) {}
   run->execution = make_execution(*run->plan);
   run->execution->recompute = a.recompute != 0;
   run->execution->trace = a.trace != 0;
-  return run.release();
+  return run;
 }
 
 }  // namespace rg
@@ -109,13 +91,10 @@ RG_API void rg_program_free(void* program) { delete static_cast<std::shared_ptr<
 
 RG_API void* rg_run_new(void* program, const RunArgs* args) {
   void* made = nullptr;
-  guarded([&] { made = make_run(*static_cast<std::shared_ptr<const Program>*>(program), *args); });
+  guarded([&] { made = make_run(*static_cast<std::shared_ptr<const Program>*>(program), *args).release(); });
   return made;
 }
 RG_API void rg_run_free(void* run) { delete static_cast<Run*>(run); }
-
-// Whether the plan is complete before any arithmetic.
-RG_API int rg_run_planned(void* run) { return static_cast<Run*>(run)->plan->finished(); }
 
 RG_API int64_t rg_run_lookups(void* run, int32_t table) {
   int64_t rows = -1;
@@ -126,15 +105,13 @@ RG_API int rg_run_looked_up(void* run, int32_t table, int32_t* to) {
   return guarded([&] { static_cast<Run*>(run)->execution->looked_up(table, to); });
 }
 
-RG_API int rg_run_forward(void* run, const void** shared, const void** tables, int32_t looked_up, const void** args,
-                          uint64_t seed) {
+RG_API int rg_run_forward(void* run, const void** shared, const void** tables, const void** args, uint64_t seed) {
   return guarded([&] {
     Run& r = *static_cast<Run*>(run);
     const Program& p = *r.program;
     Inputs in;
     in.shared.assign(shared, shared + p.shared_inputs);
     in.tables.assign(tables, tables + p.table_rows.size());
-    in.looked_up = looked_up != 0;
     in.args.assign(args, args + p.functions[p.root].arg_ports.size());
     in.seed = seed;
     r.execution->forward(in);

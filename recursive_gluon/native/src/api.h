@@ -11,8 +11,7 @@ namespace rg {
 
 // The arguments of a run; the same layout as RunArgs of runtime/core/binding.py.
 struct RunArgs {
-  int64_t trees, nodes, edges;
-  const int32_t *tree_offsets, *roots, *child_offsets, *children;
+  const std::shared_ptr<const Structure>* structure;
   const void** field_data;
   const int64_t *field_types, *field_cols;
   const int64_t* ints;
@@ -20,7 +19,7 @@ struct RunArgs {
   int32_t num_fields, num_ints, returns_nodes, recompute, trace, unused;
 };
 
-Run* make_run(const std::shared_ptr<const Program>& program, const RunArgs& args);
+std::unique_ptr<Run> make_run(const std::shared_ptr<const Program>& program, const RunArgs& args);
 
 void note_error() noexcept;  // the exception being handled becomes this thread's last error
 

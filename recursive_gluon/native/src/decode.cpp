@@ -1,4 +1,5 @@
 // Words to a Program. Nothing that a program says is believed: every index is checked before anything runs.
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -239,6 +240,11 @@ class Decoder {
         e.value = static_cast<int32_t>(w_.within(0, 1 << 20));
         e.target = w_.index(i.out.size());
       }
+      auto meet = [](const Operand& a, const Operand& b) {
+        return a.place == b.place && a.id == b.id && a.offset < b.offset + b.cols && b.offset < a.offset + a.cols;
+      };
+      for (const Operand& to : i.out)
+        i.ew.apart.push_back(std::none_of(i.in.begin(), i.in.end(), [&](const Operand& from) { return meet(from, to); }));
       i.ew.prepare();
     }
     check_sizes(i);

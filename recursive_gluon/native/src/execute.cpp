@@ -59,9 +59,13 @@ int64_t Typed<T>::bytes() const {
   int64_t total = 0;
   for (const auto* list : {&ports_, &given_ports_, &given_fields_})
     for (const auto& buffer : *list) total += buffer.size();
-  for (const auto* lists : {&saved_, &temps_, &made_})
-    for (const auto& list : *lists)
+  auto add = [&](const std::vector<Floats>& lists) {
+    for (const auto& list : lists)
       for (const auto& buffer : list) total += buffer.size();
+  };
+  add(saved_);
+  add(made_);
+  for (const auto& lists : temps_) add(lists);
   return total * static_cast<int64_t>(sizeof(T));
 }
 
@@ -257,13 +261,17 @@ void Typed<T>::make_room(bool first) {
   }
   for (size_t s = 0; s < p_.segments.size(); ++s) {
     const Segment& segment = p_.segments[s];
-    int64_t all = plan_.segment_size[s], most = plan_.largest[s];
+    int64_t all = plan_.segment_size[s];
     if (all == 0) continue;
+    const std::vector<int64_t>& largest = plan_.largest[s];
+    int64_t most = *std::max_element(largest.begin(), largest.end());
     for (size_t i = 0; i < segment.saved.size(); ++i) {
       int64_t rows = recompute ? most : all;
       saved_[s][i].reserve(rows * segment.saved[i], recompute ? 0 : saved_[s][i].size());
     }
-    for (size_t i = 0; i < segment.temps.size(); ++i) temps_[s][i].reserve(most * segment.temps[i]);
+    for (size_t shard = 0; shard < largest.size(); ++shard)
+      for (size_t i = 0; i < segment.temps.size(); ++i)
+        temps_[s][shard][i].reserve(largest[shard] * segment.temps[i]);
     for (size_t i = 0; i < segment.slots.size(); ++i) {
       const Slot& slot = segment.slots[i];
       if (slot.kind != SlotKind::kInteger && slot.kind != SlotKind::kRandom) continue;
@@ -370,9 +378,11 @@ int32_t Typed<T>::workers_for(size_t first, size_t last, double times) const {
         each += 8.0 * static_cast<double>(i.out.empty() ? 0 : i.out[0].cols);
     work += rows * each;
   }
-  // Helpers pay where steps are long: to hand over one of a few microseconds costs as much as to run it.
+  // Helpers pay where they have shards of their own, or where steps are long: to hand over one of a few microseconds
+  // costs as much as to run it.
   double batches = static_cast<double>(std::max<size_t>(last - first, 1));
-  return work * times > kAlone && work / batches > kLongSteps ? worker_count() : 1;
+  bool pays = plan_.shards > 1 ? work * times > kShared : work * times > kAlone && work / batches > kLongSteps;
+  return pays ? worker_count() : 1;
 }
 
 std::unique_ptr<Execution> make_execution(Plan& plan) {

@@ -14,9 +14,7 @@ namespace rg {
 // Where a run's numbers come from and go to; pointers of the caller.
 struct Inputs {
   std::vector<const void*> shared;        // shared inputs
-  std::vector<const void*> tables;        // embedding tables, or, `looked_up`, the rows that were looked up
-  std::vector<int64_t> table_rows;
-  bool looked_up = false;
+  std::vector<const void*> tables;        // embedding tables
   bool snapshot = false;                  // copy what backward will read: the caller may write it before then
   std::vector<const void*> args;          // tensors for the roots, a row a tree
   uint64_t seed = 0;
@@ -43,6 +41,7 @@ class Execution {
   virtual ~Execution() = default;
   virtual void forward(const Inputs& inputs) = 0;           // all rounds
   virtual void output(int32_t index, void* to) = 0;         // rows of an output
+  virtual void use_rows(const std::vector<const void*>& rows) = 0;  // what was looked up, in place of the tables
   virtual void backward(const Outputs& outputs) = 0;        // once
   virtual int64_t lookups(int32_t table) const = 0;         // rows that are looked up; before forward where
   virtual void looked_up(int32_t table, int32_t* to) const = 0;  // structure alone decides

@@ -24,21 +24,13 @@ double FieldView::at(int64_t i) const {
   }
 }
 
-void Forest::check(const Program& program) {
-  auto want = [](bool ok) { rg::check(ok, Kind::kArity, "the arrays of the forest contradict one another"); };
-  want(tree_offsets[0] == 0 && tree_offsets[trees] == nodes && child_offsets[0] == 0 && child_offsets[nodes] == edges);
-  for (int64_t t = 0; t < trees; ++t) {
-    want(tree_offsets[t] <= tree_offsets[t + 1]);
-    want(roots[t] >= tree_offsets[t] && roots[t] < tree_offsets[t + 1]);
-  }
-  leaf.assign(static_cast<size_t>(nodes), 1);
-  for (int64_t n = 0; n < nodes; ++n) {
-    want(child_offsets[n] <= child_offsets[n + 1] && child_offsets[n + 1] <= edges);
-    for (int32_t e = child_offsets[n]; e < child_offsets[n + 1]; ++e) {
-      want(children[e] >= -1 && children[e] < n);  // children come first: no cycles
-      if (children[e] >= 0) leaf[n] = 0;
-    }
-  }
+Forest::Forest(std::shared_ptr<const Structure> of)
+    : structure(std::move(of)), trees(structure->trees), nodes(structure->nodes), edges(structure->edges),
+      tree_offsets(structure->tree_offsets), roots(structure->roots), child_offsets(structure->child_offsets),
+      children(structure->children), leaf(structure->leaf.data()) {}
+
+void Forest::check(const Program& program) const {
+  auto want = [](bool ok) { rg::check(ok, Kind::kArity, "the fields of the forest are not those of the program"); };
   want(fields.size() == program.field_cols.size());
   for (size_t i = 0; i < fields.size(); ++i)
     want(fields[i].rows == nodes && (program.field_cols[i] == 0 || fields[i].cols == program.field_cols[i]));

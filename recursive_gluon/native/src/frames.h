@@ -6,10 +6,11 @@
 #include <vector>
 
 #include "program.h"
+#include "structure.h"
 
 namespace rg {
 
-// A forest's structure and the fields that decide, in host memory of the caller.
+// A forest's structure, and its fields in host memory of the caller.
 struct FieldView {
   const void* data = nullptr;
   int32_t type = 0;  // 0 float32, 1 float64, 2 int32, 3 int64, 4 uint8, 5 int8
@@ -18,11 +19,14 @@ struct FieldView {
   bool floating() const { return type < 2; }
 };
 struct Forest {
+  std::shared_ptr<const Structure> structure;
   int64_t trees = 0, nodes = 0, edges = 0;
   const int32_t *tree_offsets = nullptr, *roots = nullptr, *child_offsets = nullptr, *children = nullptr;
-  std::vector<uint8_t> leaf;       // filled by check()
+  const uint8_t* leaf = nullptr;
   std::vector<FieldView> fields;
-  void check(const Program& program);  // throws Error kArity where the arrays contradict one another
+  Forest() = default;
+  explicit Forest(std::shared_ptr<const Structure> of);
+  void check(const Program& program) const;  // throws Error kArity where fields do not fit
 };
 
 // What went wrong, for a message that Python writes: the call path, innermost call first, and what the kind needs.

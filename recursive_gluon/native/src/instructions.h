@@ -11,17 +11,20 @@ namespace rg {
 constexpr double kTileWork = 2e5;        // element-wise operations of a tile: some 30 us
 constexpr double kLongSteps = 1.5e6;     // arithmetic of a batch, on average, from which helpers pay
 constexpr double kAlone = 1.5e6;         // a run with less arithmetic than this is not worth waking helpers
+constexpr double kShared = 8e6;          // the same where helpers have shards of their own
 constexpr int64_t kTransposeFrom = 128;  // so many rows pay for a transposed copy of their matrix
 
-// How a matrix product is cut: by its shape alone.
+// How a matrix product is cut: by its shape alone. `beside`: other shards keep the other workers busy, so that only a
+// large one is cut; else a matrix of some size is shared, for each worker's cache to hold a part of it.
 struct Cut {
   int64_t rows, cols, down, across;  // of a tile; how many tiles
 };
-inline Cut cut_product(int64_t m, int64_t n, int64_t k) {
+inline Cut cut_product(int64_t m, int64_t n, int64_t k, bool beside) {
   Cut c;
-  double work = static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
+  double matrix = static_cast<double>(n) * static_cast<double>(k), work = matrix * static_cast<double>(m);
   c.rows = m > 96 ? 64 : std::max<int64_t>(m, 1);
-  int64_t across = std::clamp<int64_t>(std::min<int64_t>(n / 48, static_cast<int64_t>(work / 2e5)), 1, m > 96 ? 2 : 4);
+  double parts = beside ? work / 8e6 : std::max(matrix / 1e5, work / 2.4e6);
+  int64_t across = std::clamp<int64_t>(static_cast<int64_t>(parts), 1, m > 96 ? 2 : 4);
   c.cols = (n + across - 1) / across;
   if (across > 1) c.cols = (c.cols + 15) / 16 * 16;
   c.down = (m + c.rows - 1) / c.rows;
@@ -33,7 +36,7 @@ template <class T>
 Source<T> Typed<T>::source(const Batch& b, const Operand& o, int64_t row) const {
   int32_t s = b.segment;
   switch (o.place) {
-    case Place::kTemp: return {temps_[s][o.id].data() + row * o.stride + o.offset, o.stride, nullptr, nullptr};
+    case Place::kTemp: return {temps_[s][b.shard][o.id].data() + row * o.stride + o.offset, o.stride, nullptr, nullptr};
     case Place::kSaved: return {saved(b, o, row), o.stride, nullptr, nullptr};
     case Place::kOut: return {out(b, o, row), o.stride, nullptr, nullptr};
     case Place::kShared: return {shared_[o.id] + o.offset, 0, nullptr, nullptr};
@@ -57,7 +60,7 @@ Source<T> Typed<T>::slot(const Batch& b, const Operand& o, int64_t row) const {
     case SlotKind::kField: return {fields_[slot.source] + o.offset, o.stride, rows.index.data() + row, nullptr};
     case SlotKind::kLookup: {
       const T* table = static_cast<const T*>(inputs_.tables[slot.table]) + o.offset;
-      if (!inputs_.looked_up) return {table, o.stride, lookup_index_[b.segment][o.id].data() + row, nullptr};
+      if (!rows_given_) return {table, o.stride, lookup_index_[b.segment][o.id].data() + row, nullptr};
       return {table + (lookup_base_[b.segment][o.id] + row) * o.stride, o.stride, nullptr, nullptr};
     }
     case SlotKind::kInteger: case SlotKind::kRandom:
@@ -71,7 +74,7 @@ Source<T> Typed<T>::slot(const Batch& b, const Operand& o, int64_t row) const {
 template <class T>
 Target<T> Typed<T>::target(const Batch& b, const Operand& o, int64_t row) const {
   switch (o.place) {
-    case Place::kTemp: return {temps_[b.segment][o.id].data() + row * o.stride + o.offset, o.stride};
+    case Place::kTemp: return {temps_[b.segment][b.shard][o.id].data() + row * o.stride + o.offset, o.stride};
     case Place::kSaved: return {saved(b, o, row), o.stride};
     case Place::kOut: return {out(b, o, row), o.stride};
     case Place::kShared: return {const_cast<T*>(shared_[o.id]) + o.offset, o.stride};
@@ -93,7 +96,9 @@ template <class T>
 int64_t Typed<T>::tile_rows(const Instr& i) const {
   double work = 0;
   switch (i.code) {
-    case Code::kEw: work = static_cast<double>(i.ew.cols) * static_cast<double>(i.ew.code.size() + i.in.size()); break;
+    case Code::kEw:  // a copy waits for memory
+      work = static_cast<double>(i.ew.cols) * static_cast<double>(std::max<size_t>(i.ew.code.size() + i.in.size(), 6));
+      break;
     case Code::kBdot: work = static_cast<double>(i.n[0]) * static_cast<double>(i.n[1]) * static_cast<double>(i.n[2]); break;
     default: work = 4.0 * static_cast<double>(std::max(i.in[0].cols, i.out[0].cols));
   }
@@ -101,19 +106,23 @@ int64_t Typed<T>::tile_rows(const Instr& i) const {
 }
 
 template <class T>
-int64_t Typed<T>::tiles(const Instr& i, int64_t rows) const {
+int64_t Typed<T>::tiles(const Batch& b, const Instr& i) const {
+  int64_t rows = b.stop - b.start;
   if (rows == 0) return 0;
   if (i.code == Code::kGemm) {
-    Cut c = cut_product(rows * i.n[0], i.n[1], i.n[2]);
+    Cut c = cut_product(rows * i.n[0], i.n[1], i.n[2], beside(b));
     return c.down * c.across;
   }
-  if (i.code == Code::kGemmRows) {
-    Cut c = cut_sums(i);
-    return c.down * c.across;
-  }
-  if (i.code == Code::kColumnSums) return (i.out[0].cols + 63) / 64;
+  if (i.code >= Code::kGemmRows) return tiles_of_sum(i);
   int64_t each = tile_rows(i);
   return (rows + each - 1) / each;
+}
+
+template <class T>
+int64_t Typed<T>::tiles_of_sum(const Instr& i) {
+  if (i.code == Code::kColumnSums) return (i.out[0].cols + 63) / 64;
+  Cut c = cut_sums(i);
+  return c.down * c.across;
 }
 
 template <class T>
@@ -157,7 +166,7 @@ void Typed<T>::product(const Batch& b, const Instr& i, int64_t rows, int64_t til
   Target<T> y = target(b, i.out[0], 0);
   int64_t m = rows * repeat, lda = repeat == 1 ? x.stride : k, ldc = repeat == 1 ? y.stride : n;
   if (x.stride == 0) lda = 0;
-  Cut c = cut_product(m, n, k);
+  Cut c = cut_product(m, n, k, beside(b));
   int64_t r = tile / c.across * c.rows, q = tile % c.across * c.cols;
   int64_t height = std::min(c.rows, m - r), width = std::min(c.cols, n - q);
   const T* w = shared_[i.in[1].id] + i.in[1].offset;

@@ -20,16 +20,60 @@ constexpr int64_t kL1 = 24 * 1024;  // bytes that a block's buffers may take
 
 template <class T> inline T min_(T a, T b) { return b < a ? b : a; }
 
-// A loop over one operator; the operands may be the result's own memory.
+// Numbers of a vector register of 512 bits.
+template <class T> constexpr int64_t kLanes = 64 / static_cast<int64_t>(sizeof(T));
+
+// An operand or result of an operator on a block: rows `stride` elements apart.
+template <class T>
+struct Rows {
+  T* at;
+  int64_t stride;
+};
+
+// One operator on `height` rows of n: whole vectors, the last of them moved back to end with the row. So some elements
+// are computed twice, which is why a result has memory of its own.
+template <class T, class Body>
+inline __attribute__((always_inline)) void each(int64_t height, int64_t n, Body body) {
+  constexpr int64_t lanes = kLanes<T>;
+  for (int64_t r = 0; r < height; ++r) {
+    int64_t i = 0;
+    for (; i + lanes <= n; i += lanes) {
+      _Pragma("GCC ivdep") for (int64_t k = 0; k < lanes; ++k) body(r, i + k);
+    }
+    if (i == n) continue;
+    if (n >= lanes) {
+      i = n - lanes;
+      _Pragma("GCC ivdep") for (int64_t k = 0; k < lanes; ++k) body(r, i + k);
+    } else {
+      for (; i < n; ++i) body(r, i);
+    }
+  }
+}
+
 #define RG_UNARY(name, formula) \
-  case EwOp::name: RG_LOOP { T x = a[i]; o[i] = formula; } break;
+  case EwOp::name: \
+    each<T>(height, n, [=](int64_t r, int64_t i) __attribute__((always_inline)) { \
+      T x = a.at[r * a.stride + i]; \
+      o.at[r * o.stride + i] = formula; \
+    }); \
+    break;
 #define RG_BINARY(name, formula) \
-  case EwOp::name: RG_LOOP { T x = a[i], y = b[i]; o[i] = formula; } break;
+  case EwOp::name: \
+    each<T>(height, n, [=](int64_t r, int64_t i) __attribute__((always_inline)) { \
+      T x = a.at[r * a.stride + i], y = b.at[r * b.stride + i]; \
+      o.at[r * o.stride + i] = formula; \
+    }); \
+    break;
 #define RG_TERNARY(name, formula) \
-  case EwOp::name: RG_LOOP { T x = a[i], y = b[i], z = c[i]; o[i] = formula; } break;
+  case EwOp::name: \
+    each<T>(height, n, [=](int64_t r, int64_t i) __attribute__((always_inline)) { \
+      T x = a.at[r * a.stride + i], y = b.at[r * b.stride + i], z = c.at[r * c.stride + i]; \
+      o.at[r * o.stride + i] = formula; \
+    }); \
+    break;
 
 template <class T>
-void apply(EwOp op, const T* a, const T* b, const T* c, T s, T* o, int64_t n) {
+void apply(EwOp op, Rows<const T> a, Rows<const T> b, Rows<const T> c, T s, Rows<T> o, int64_t height, int64_t n) {
   switch (op) {
 #include "ew_formulas.def"
     case EwOp::kCount: break;
@@ -41,40 +85,56 @@ inline const T* row_of(const Source<T>& s, int64_t r) {
   return s.base + (s.index != nullptr ? s.index[r] : r) * s.stride;
 }
 
+template <class T>
+inline void copy_row(const T* from, int64_t n, T* to) {
+  each<T>(1, n, [=](int64_t, int64_t i) __attribute__((always_inline)) { to[i] = from[i]; });
+}
+
 // Columns first ... first + n of row r, into `to`; rows with `start` are summed.
 template <class T>
 inline void load(const Source<T>& s, int64_t r, int64_t first, int64_t n, T* to) {
-  if (s.start == nullptr) {
-    const T* from = row_of(s, r) + first;
-    RG_LOOP to[i] = from[i];
-    return;
-  }
+  if (s.start == nullptr) return copy_row(row_of(s, r) + first, n, to);
   int64_t k = s.start[r], end = s.start[r + 1];
   if (k == end) {
     RG_LOOP to[i] = T(0);
     return;
   }
   const T* from = s.base + s.index[k] * s.stride + first;
-  RG_LOOP to[i] = from[i];
+  if (++k == end) return copy_row(from, n, to);
+  const T* next = s.base + s.index[k] * s.stride + first;
+  RG_LOOP to[i] = from[i] + next[i];
   while (++k < end) {
     from = s.base + s.index[k] * s.stride + first;
     RG_LOOP to[i] += from[i];
   }
 }
 
+// Asks for a row that will be read soon, where rows are far apart.
+template <class T>
+inline void prefetch(const Source<T>& s, int64_t r, int64_t first, int64_t n) {
+  if (s.index == nullptr || s.start != nullptr) return;
+  const char* at = reinterpret_cast<const char*>(row_of(s, r) + first);
+  int64_t bytes = min_<int64_t>(n * static_cast<int64_t>(sizeof(T)), 256);
+  for (int64_t k = 0; k < bytes; k += 64) __builtin_prefetch(at + k);
+}
+
+// A fused program on blocks whose buffers fit into the first-level cache. Rows of some length are read and written where
+// they lie; short ones are gathered into one long row, which takes fewer steps.
 template <class T>
 void ew(const EwProgram& p, const Source<T>* sources, const Target<T>* targets, int64_t rows, T* scratch) {
   const int64_t cols = p.cols, inputs = static_cast<int64_t>(p.inputs.size()), values = inputs + static_cast<int64_t>(p.code.size());
   if (rows == 0 || cols == 0) return;
   int64_t room = min_<int64_t>(kL1 / static_cast<int64_t>(sizeof(T)), kScratch) / (p.buffers > 0 ? p.buffers : 1);
+  if (room > 16) room = room / 16 * 16;
   int64_t width = min_<int64_t>(cols, room > 16 ? room : 16);          // columns of a block
   int64_t height = width < cols ? 1 : (room / cols > 1 ? room / cols : 1);  // rows of a block
-  const T* at[1024];
+  const bool in_place = cols >= 3 * kLanes<T>;
+  Rows<const T> at[1024];
   if (values > 1024) __builtin_trap();  // EwProgram::prepare refuses it
   for (int64_t r = 0; r < rows; r += height) {
     int64_t h = min_(height, rows - r);
     for (int64_t q = 0; q < cols; q += width) {
-      int64_t w = min_(width, cols - q), n = h * w;
+      int64_t w = min_(width, cols - q);
       for (int64_t v = 0; v < inputs; ++v) {
         const Source<T>& s = sources[p.inputs[v].source];
         T* buffer = scratch + p.buffer[v] * room;
@@ -85,29 +145,34 @@ void ew(const EwProgram& p, const Source<T>* sources, const Target<T>* targets, 
             T* to = buffer + k * w;
             for (int64_t i = 0; i < w; ++i) to[i] = value;
           }
-        } else if (s.start == nullptr && s.index == nullptr && (h == 1 || (s.stride == cols && w == cols))) {
-          at[v] = s.base + r * s.stride + q;  // read in place
+        } else if (s.start == nullptr && s.index == nullptr && (in_place || h == 1 || (s.stride == cols && w == cols))) {
+          at[v] = {s.base + r * s.stride + q, s.stride};
           continue;
         } else {
-          for (int64_t k = 0; k < h; ++k) load(s, r + k, q, w, buffer + k * w);
+          for (int64_t k = 0; k < h; ++k) {
+            if (r + k + 2 < rows) prefetch(s, r + k + 2, q, w);
+            load(s, r + k, q, w, buffer + k * w);
+          }
         }
-        at[v] = buffer;
+        at[v] = {buffer, w};
       }
+      int64_t calls = in_place ? h : 1, length = in_place ? w : h * w;
       for (int64_t v = inputs; v < values; ++v) {
         const EwInstr& e = p.code[v - inputs];
-        T* o = scratch + p.buffer[v] * room;
-        apply<T>(e.op, at[e.a], e.b < 0 ? nullptr : at[e.b], e.c < 0 ? nullptr : at[e.c], static_cast<T>(e.scalar), o, n);
-        at[v] = o;
+        Rows<T> o{scratch + p.buffer[v] * room, w};
+        if (in_place && p.direct[v] >= 0) {
+          const Target<T>& t = targets[p.direct[v]];
+          o = {t.base + r * t.stride + q, t.stride};
+        }
+        const Rows<const T> none{nullptr, 0};
+        apply<T>(e.op, at[e.a], e.b < 0 ? none : at[e.b], e.c < 0 ? none : at[e.c], static_cast<T>(e.scalar), o, calls, length);
+        at[v] = {o.at, o.stride};
       }
       for (const EwOutput& e : p.outputs) {
+        if (in_place && p.direct[e.value] == e.target) continue;
         const Target<T>& t = targets[e.target];
-        const T* from = at[e.value];
-        for (int64_t k = 0; k < h; ++k) {
-          T* to = t.base + (r + k) * t.stride + q;
-          const T* row = from + k * w;
-          int64_t n = w;
-          RG_LOOP to[i] = row[i];
-        }
+        for (int64_t k = 0; k < h; ++k)
+          copy_row(at[e.value].at + k * at[e.value].stride, w, t.base + (r + k) * t.stride + q);
       }
     }
   }

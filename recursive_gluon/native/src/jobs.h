@@ -24,7 +24,7 @@ class Typed<T>::Forward final : public Job {
   int32_t steps(int32_t c) const override { return c < batches_ ? static_cast<int32_t>(code(c).size()) : 1; }
   int64_t tiles(int32_t c, int32_t step) override {
     if (c >= batches_) return (e_.copies_[c - batches_].size + kCopy - 1) / kCopy;
-    return e_.tiles(code(c)[step], batch(c).stop - batch(c).start);
+    return e_.tiles(batch(c), code(c)[step]);
   }
   void tile(int32_t c, int32_t step, int64_t tile, int32_t worker) override {
     if (c >= batches_) {
@@ -74,7 +74,7 @@ class Typed<T>::Backward final : public Job {
   int64_t tiles(int32_t c, int32_t step) override {
     const Instr& i = instr(c, step);
     return i.code >= Code::kGemmRows && e_.grads_->shared[i.out[0].id].req == Req::kNull
-               ? 0 : e_.tiles(i, batch(c).stop - batch(c).start);
+               ? 0 : e_.tiles(batch(c), i);
   }
   void tile(int32_t c, int32_t step, int64_t tile, int32_t worker) override {
     Timed timed(e_, c, 1000 + step, worker);
@@ -113,7 +113,7 @@ class Typed<T>::Sums final : public Job {
   const std::vector<int32_t>& after(int32_t) const override { return none_; }
   int32_t steps(int32_t c) const override { return static_cast<int32_t>(lists_[c]->size()); }
   int64_t tiles(int32_t c, int32_t step) override {
-    return e_.tiles(*(*lists_[c])[step].instr, e_.plan_.segment_size[(*lists_[c])[step].segment]);
+    return e_.tiles_of_sum(*(*lists_[c])[step].instr);
   }
   void tile(int32_t c, int32_t step, int64_t tile, int32_t worker) override {
     const Sum& sum = (*lists_[c])[step];

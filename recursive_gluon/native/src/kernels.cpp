@@ -1,6 +1,7 @@
 // Which kernels run: those of the best instruction set of the machine.
 #include "kernels.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 
@@ -107,14 +108,20 @@ void EwProgram::prepare() {
   for (int32_t v = 0; v < first; ++v) buffer[v] = take();
   for (int32_t i = 0; i < static_cast<int32_t>(code.size()); ++i) {
     const EwInstr& e = code[i];
-    // An instruction reads and writes element by element, so its result may take an operand's place.
+    buffer[first + i] = take();  // before its operands' are free: elements may be computed twice
     for (int32_t arg : {e.a, e.b, e.c})
       if (arg >= 0 && last[arg] == i) {
         last[arg] = -2;  // given back once, however often it is an operand
         free.push_back(buffer[arg]);
       }
-    buffer[first + i] = take();
     if (last[first + i] == -1) free.push_back(buffer[first + i]);
+  }
+  direct.assign(values, -1);
+  std::vector<int32_t> taken;  // a target that is written twice keeps what is written last
+  for (const EwOutput& e : outputs) {
+    bool once = std::find(taken.begin(), taken.end(), e.target) == taken.end();
+    taken.push_back(e.target);
+    if (once && e.value >= first && direct[e.value] < 0 && (apart.empty() || apart[e.target])) direct[e.value] = e.target;
   }
 }
 

@@ -51,9 +51,12 @@ struct EwProgram {
   std::vector<EwInput> inputs;
   std::vector<EwInstr> code;
   std::vector<EwOutput> outputs;
-  std::vector<int32_t> buffer;  // of each value: its scratch buffer, reused after the last use; filled by prepare()
+  std::vector<uint8_t> apart;   // of each target: no source lies in the same memory; empty: all
+  // filled by prepare():
+  std::vector<int32_t> buffer;  // of each value: its scratch buffer, reused after the last use
+  std::vector<int32_t> direct;  // of each value: a target that it may be computed in, or -1
   int32_t buffers = 0;
-  void prepare();  // checks value numbers (throws Error kProgram) and assigns buffers
+  void prepare();  // checks value numbers (throws Error kProgram) and assigns memory
 };
 
 enum class Reduction : int32_t { kSum, kMean, kMax, kMin, kProd, kNorm2, kNorm1, kNanSum, kNanProd };

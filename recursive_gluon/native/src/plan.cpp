@@ -8,8 +8,8 @@ namespace rg {
 Plan::Plan(const Program& p, const Forest& forest, const std::vector<int64_t>& ints, int64_t max_depth, bool nodes,
            int64_t max_nodes)
     : program(p), forest(forest), frames(p, forest, max_depth), layout_size(p.layouts, 1), unit_row(p.layouts),
-      segment_size(p.segments.size(), 0), largest(p.segments.size(), 0), slots(p.segments.size()),
-      segment_entries(p.segments.size()), nodes_(nodes), max_nodes_(max_nodes), last_batch_(p.segments.size(), -1) {
+      segment_size(p.segments.size(), 0), largest(p.segments.size()), slots(p.segments.size()),
+      segment_entries(p.segments.size()), nodes_(nodes), max_nodes_(max_nodes), last_batch_(p.segments.size()) {
   for (size_t s = 0; s < slots.size(); ++s) slots[s].resize(p.segments[s].slots.size());
   roots = frames.start(ints);
   cover();
@@ -116,8 +116,8 @@ Ids Plan::ancestors(const Ids& goals, const Edges& e) const {
   return found;
 }
 
-// Units that can run, by level, segment and number; those that wait for something else are left out.
-void Plan::levels(const Ids& units, const Edges& e, Ids* ordered, Ids* level) const {
+// Units that can run, by level, segment, shard and number; those that wait for something else are left out.
+Plan::Levels Plan::levels(const Ids& units, const Edges& e) {
   std::vector<uint8_t> inside(done_.size(), 0);
   for (int64_t unit : units) inside[unit] = 1;
   std::vector<int32_t> waits(done_.size(), 0);
@@ -129,24 +129,66 @@ void Plan::levels(const Ids& units, const Edges& e, Ids* ordered, Ids* level) co
     if (!counts || source < 0 || !inside[source]) key[i] = -1;
   }
   Groups after(key, e.destination, done_.size());
-  Ids ready;
+  // Level by level first, then in order: how many levels there are decides how many shards.
+  Ids reached, begin{0};
   for (int64_t unit : units)
-    if (waits[unit] == 0) ready.push_back(unit);
-  Ids next;
-  const auto& segment = frames.unit_segment;
-  for (int64_t now = 0; !ready.empty(); ++now) {
-    std::sort(ready.begin(), ready.end(), [&](int64_t a, int64_t b) {
-      return segment[a] != segment[b] ? segment[a] < segment[b] : a < b;
-    });
-    next.clear();
-    for (int64_t unit : ready) {
-      ordered->push_back(unit);
-      level->push_back(now);
-      for (int64_t i = after.start[unit]; i < after.start[unit + 1]; ++i)
-        if (--waits[after.values[i]] == 0) next.push_back(after.values[i]);
-    }
-    ready.swap(next);
+    if (waits[unit] == 0) reached.push_back(unit);
+  for (size_t at = 0; at < reached.size();) {
+    size_t end = reached.size();
+    begin.push_back(static_cast<int64_t>(end));
+    for (; at < end; ++at)
+      for (int64_t i = after.start[reached[at]]; i < after.start[reached[at] + 1]; ++i)
+        if (--waits[after.values[i]] == 0) reached.push_back(after.values[i]);
   }
+  size_t count = begin.size() - 1;
+  if (rounds == 0 && asked_.empty() && count > 1)
+    deal(static_cast<int64_t>(reached.size()) - begin[1], static_cast<int64_t>(count) - 1);
+  Levels order;
+  order.units.reserve(reached.size());
+  std::vector<Ids> bucket(program.segments.size() * static_cast<size_t>(shards + 1));
+  for (size_t level = 0; level < count; ++level) {
+    int32_t common = shards > 1 ? shards : 0;
+    for (int64_t i = begin[level]; i < begin[level + 1]; ++i) {
+      int32_t shard = shards == 1 || level == 0 ? common : shard_of(reached[i]);
+      bucket[frames.unit_segment[reached[i]] * (shards + 1) + shard].push_back(reached[i]);
+    }
+    for (size_t k = 0; k < bucket.size(); ++k) {
+      if (bucket[k].empty()) continue;
+      if (!std::is_sorted(bucket[k].begin(), bucket[k].end())) std::sort(bucket[k].begin(), bucket[k].end());
+      order.units.insert(order.units.end(), bucket[k].begin(), bucket[k].end());
+      order.level.resize(order.units.size(), static_cast<int64_t>(level));
+      order.shard.resize(order.units.size(), static_cast<int32_t>(k % static_cast<size_t>(shards + 1)));
+      bucket[k].clear();
+    }
+  }
+  return order;
+}
+
+// How many shards, and whose each tree is: the largest trees first, each to the shard that has least.
+void Plan::deal(int64_t units, int64_t levels) {
+  constexpr int64_t kFew = 6, kMany = 24;  // rows of a level: below, a shard more costs more than it saves; for each shard
+  constexpr int32_t kMost = 8;
+  int64_t rows = units / levels;
+  if (rows < kFew || forest.trees < 2) return;
+  shards = 2;
+  while (shards < kMost && rows / (2 * shards) >= kMany) shards *= 2;
+  std::vector<int32_t> tree(static_cast<size_t>(forest.trees));
+  std::iota(tree.begin(), tree.end(), 0);
+  auto nodes = [&](int32_t t) { return forest.tree_offsets[t + 1] - forest.tree_offsets[t]; };
+  std::stable_sort(tree.begin(), tree.end(), [&](int32_t a, int32_t b) { return nodes(a) > nodes(b); });
+  std::vector<int64_t> load(static_cast<size_t>(shards), 0);
+  tree_shard_.assign(tree.size(), 0);
+  for (int32_t t : tree) {
+    auto least = std::min_element(load.begin(), load.end());
+    tree_shard_[t] = static_cast<int32_t>(least - load.begin());
+    *least += nodes(t);
+  }
+}
+
+int32_t Plan::shard_of(int64_t unit) const {
+  const Segment& segment = program.segments[frames.unit_segment[unit]];
+  int64_t frame = frames.block_frames[segment.block][frames.unit_entry[unit]];
+  return tree_shard_[frames.tables[segment.function].tree[frame]];
 }
 
 bool Plan::next_round() {
@@ -166,11 +208,10 @@ bool Plan::next_round() {
     for (int64_t goal : goals) goal_done = goal_done || done_[goal];
     core = ancestors(goals, e);
   }
-  Ids units, level;
-  levels(core, e, &units, &level);
-  if (units.size() < core.size() && (asked_.empty() || (units.empty() && !goal_done))) {
+  Levels order = levels(core, e);
+  if (order.units.size() < core.size() && (asked_.empty() || (order.units.empty() && !goal_done))) {
     std::vector<uint8_t> ran(done_.size(), 0);
-    for (int64_t unit : units) ran[unit] = 1;
+    for (int64_t unit : order.units) ran[unit] = 1;
     Ids stuck;
     for (int64_t unit : core)
       if (!ran[unit]) stuck.push_back(unit);
@@ -178,7 +219,7 @@ bool Plan::next_round() {
   }
   size_t first = batches.size();
   batch_units_.clear();
-  cut(units, level);
+  cut(order);
   bool last = asked_.empty();
   if (last) {
     want();
@@ -195,11 +236,13 @@ bool Plan::next_round() {
       if (rank(a) != rank(b)) return rank(a) < rank(b);
       return frames.unit_segment[a] != frames.unit_segment[b] ? frames.unit_segment[a] < frames.unit_segment[b] : a < b;
     });
-    int64_t top = level.empty() ? 0 : level.back() + 1;
-    Ids late_level;
-    for (int64_t unit : late) late_level.push_back(top + rank(unit));
-    cut(late, late_level);
-    Edges late_edges = edges(late);
+    int64_t top = order.level.empty() ? 0 : order.level.back() + 1;
+    Levels last_ones;
+    for (int64_t unit : late) last_ones.level.push_back(top + rank(unit));
+    last_ones.shard.assign(late.size(), shards > 1 ? shards : 0);
+    last_ones.units.swap(late);
+    cut(last_ones);
+    Edges late_edges = edges(last_ones.units);
     e.source.insert(e.source.end(), late_edges.source.begin(), late_edges.source.end());
     e.destination.insert(e.destination.end(), late_edges.destination.begin(), late_edges.destination.end());
     finished_ = true;
@@ -212,18 +255,23 @@ bool Plan::next_round() {
 }
 
 // Cuts units, in order, into batches.
-void Plan::cut(const Ids& units, const Ids& level) {
+void Plan::cut(const Levels& order) {
+  const Ids& units = order.units;
   for (size_t a = 0; a < units.size();) {
-    int32_t s = frames.unit_segment[units[a]];
+    int32_t s = frames.unit_segment[units[a]], shard = order.shard[a];
     size_t b = a;
-    while (b < units.size() && level[b] == level[a] && frames.unit_segment[units[b]] == s) ++b;
+    while (b < units.size() && order.level[b] == order.level[a] && order.shard[b] == shard &&
+           frames.unit_segment[units[b]] == s)
+      ++b;
     Batch batch;
     batch.segment = s;
-    batch.level = level[a];
+    batch.level = order.level[a];
     batch.round = rounds;
+    batch.shard = shard;
     batch.start = segment_size[s];
     batch.stop = segment_size[s] = batch.start + static_cast<int64_t>(b - a);
-    largest[s] = std::max(largest[s], batch.stop - batch.start);
+    largest[s].resize(shards + 1, 0);
+    largest[s][shard] = std::max(largest[s][shard], batch.stop - batch.start);
     for (size_t i = a; i < b; ++i) {
       done_[units[i]] = 1;
       unit_batch_[units[i]] = static_cast<int32_t>(batches.size());
@@ -242,7 +290,11 @@ void Plan::number(size_t first, bool reuse) {
     int64_t begin, end;
     std::vector<int32_t> readers;
   };
-  std::vector<std::vector<Free>> free(program.layouts);
+  // By shard and layout: a shard that wrote rows of another would wait for it.
+  std::vector<std::vector<Free>> free(static_cast<size_t>((shards + 1) * program.layouts));
+  auto free_rows = [&](const Batch& batch, int32_t layout) -> std::vector<Free>& {
+    return free[static_cast<size_t>(batch.shard * program.layouts + layout)];
+  };
   std::vector<std::vector<int32_t>> ends(reuse ? batches.size() + 1 : 0);
   std::vector<uint8_t> kept(reuse ? batches.size() : 0, 0);
   if (reuse) {
@@ -265,7 +317,7 @@ void Plan::number(size_t first, bool reuse) {
       for (int32_t done : ends[b])
         for (size_t l = 0; l < batches[done].out_start.size(); ++l) {
           const Batch& old = batches[done];
-          auto& list = free[program.segments[old.segment].layouts[l]];
+          auto& list = free_rows(old, program.segments[old.segment].layouts[l]);
           Free interval{old.out_start[l], old.out_start[l] + old.stop - old.start, old.after};
           interval.readers.push_back(done);
           auto at = std::find_if(list.begin(), list.end(), [&](const Free& f) { return f.begin > interval.begin; });
@@ -282,7 +334,7 @@ void Plan::number(size_t first, bool reuse) {
         }
     for (int32_t layout : segment.layouts) {
       layout_rows[layout] += rows;
-      auto& list = free[layout];
+      auto& list = free_rows(batch, layout);
       auto fit = std::find_if(list.begin(), list.end(), [&](const Free& f) { return f.end - f.begin >= rows; });
       int64_t row = layout_size[layout];
       if (fit != list.end()) {
@@ -337,7 +389,7 @@ void Plan::fill(size_t first) {
   }
 }
 
-// Which batches wait for which; batches of one segment run in order, because they share their temporary rows.
+// Which batches wait for which; batches of one segment and shard run in order, because they share their temporary rows.
 void Plan::connect(size_t first, const Edges& e) {
   std::vector<std::vector<int32_t>> before(batches.size() - first);
   for (size_t i = 0; i < e.source.size(); ++i) {
@@ -349,9 +401,10 @@ void Plan::connect(size_t first, const Edges& e) {
   }
   for (size_t b = first; b < batches.size(); ++b) {
     std::vector<int32_t>& list = before[b - first];
-    int32_t last = last_batch_[batches[b].segment];
+    last_batch_[batches[b].segment].resize(shards + 1, -1);
+    int32_t& last = last_batch_[batches[b].segment][batches[b].shard];
     if (last >= 0) list.push_back(last);
-    last_batch_[batches[b].segment] = static_cast<int32_t>(b);
+    last = static_cast<int32_t>(b);
     std::sort(list.begin(), list.end());
     list.erase(std::unique(list.begin(), list.end()), list.end());
     for (int32_t a : list) {

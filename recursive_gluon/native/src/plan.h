@@ -14,6 +14,7 @@ struct Batch {
   std::vector<int32_t> after;           // batches that wait for this one, of later rounds too
   int32_t waits = 0;                    // how many batches of its own round this one waits for
   int32_t round = 0;
+  int32_t shard = 0;                    // see Plan::shards
 };
 
 // What a slot reads, a row each; for sums index[start[i]] ... index[start[i + 1]].
@@ -54,10 +55,15 @@ class Plan {
   Ids counts;                                // frames of each tree, for max_nodes
   std::vector<Batch> batches;
   int32_t rounds = 0;
+  // Trees are dealt out to shards, whose batches do not wait for one another: each is a worker's own, without a barrier
+  // at every level. What waits for nothing and what comes last is one batch for all trees, of shard number `shards`
+  // where there are several. How many there are depends on the structure alone.
+  int32_t shards = 1;
   std::vector<int64_t> layout_size;          // rows of each layout
   std::vector<int64_t> layout_rows;          // rows that were written: more, where rows were used again
   std::vector<std::vector<int32_t>> unit_row;  // by layout, unit
-  std::vector<int64_t> segment_size, largest;  // rows of each segment; of its largest batch
+  std::vector<int64_t> segment_size;         // rows of each segment
+  std::vector<std::vector<int64_t>> largest; // by segment, shard: rows of the largest batch
   std::vector<std::vector<SlotRows>> slots;  // by segment, slot (of those that are not the same as another)
   std::vector<Ids> segment_entries;          // by segment, row
   std::vector<Readers> port_readers, field_readers;
@@ -73,8 +79,14 @@ class Plan {
   void each_source(int32_t segment, const Slot& slot, int64_t entry, Visit visit) const;
   Edges edges(const Ids& units) const;
   Ids ancestors(const Ids& goals, const Edges& e) const;
-  void levels(const Ids& units, const Edges& e, Ids* ordered, Ids* level) const;
-  void cut(const Ids& units, const Ids& level);
+  struct Levels {
+    Ids units, level;
+    std::vector<int32_t> shard;
+  };
+  Levels levels(const Ids& units, const Edges& e);
+  void deal(int64_t units, int64_t levels);
+  int32_t shard_of(int64_t unit) const;
+  void cut(const Levels& order);
   void connect(size_t first_batch, const Edges& e);
   void number(size_t first_batch, bool reuse);
   void fill(size_t first_batch);
@@ -86,7 +98,8 @@ class Plan {
   int64_t max_nodes_;
   std::vector<uint8_t> done_;
   std::vector<int32_t> unit_batch_;
-  std::vector<int32_t> last_batch_;          // of each segment
+  std::vector<int32_t> tree_shard_;
+  std::vector<std::vector<int32_t>> last_batch_;  // by segment, shard
   std::vector<Ids> batch_units_;             // of the batches of this round
   std::vector<Frames::Waiting> asked_;
 };

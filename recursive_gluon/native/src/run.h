@@ -9,7 +9,6 @@ namespace rg {
 
 struct Run {
   std::shared_ptr<const Program> program;
-  std::vector<int32_t> packed;        // the structure, in memory of its own
   Forest forest;
   std::unique_ptr<Plan> plan;
   std::unique_ptr<Execution> execution;

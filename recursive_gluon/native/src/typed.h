@@ -19,10 +19,12 @@ class Typed final : public Execution {
     ports_.resize(p_.ports.size());
     given_ports_.resize(p_.ports.size());
     given_fields_.resize(p_.field_cols.size());
-    for (auto* list : {&saved_, &temps_, &made_}) list->resize(p_.segments.size());
+    for (auto* list : {&saved_, &made_}) list->resize(p_.segments.size());
+    temps_.resize(p_.segments.size());
     for (size_t s = 0; s < p_.segments.size(); ++s) {
       saved_[s].resize(p_.segments[s].saved.size());
-      temps_[s].resize(p_.segments[s].temps.size());
+      temps_[s].resize(plan.shards + 1);
+      for (Floats& list : temps_[s]) list.resize(p_.segments[s].temps.size());
       made_[s].resize(p_.segments[s].slots.size());
     }
     if (plan_.finished()) number_lookups();
@@ -38,6 +40,10 @@ class Typed final : public Execution {
   void looked_up(int32_t table, int32_t* to) const override;
   int64_t bytes() const override;
   // -- backward --------------------
+  void use_rows(const std::vector<const void*>& rows) override {
+    inputs_.tables = rows;
+    rows_given_ = true;
+  }
   void backward(const Outputs& outputs) override;
 
  private:
@@ -67,7 +73,9 @@ class Typed final : public Execution {
   Target<T> target(const Batch& b, const Operand& o, int64_t row) const;
   // -- one instruction --------------------
   int64_t tile_rows(const Instr& i) const;
-  int64_t tiles(const Instr& i, int64_t rows) const;
+  int64_t tiles(const Batch& b, const Instr& i) const;
+  static int64_t tiles_of_sum(const Instr& i);
+  bool beside(const Batch& b) const { return b.shard < plan_.shards && plan_.shards > 1; }
   static Cut cut_sums(const Instr& i);
   void execute(const Batch& b, const Instr& i, int64_t rows, int64_t tile, int32_t worker);
   void product(const Batch& b, const Instr& i, int64_t rows, int64_t tile);
@@ -143,11 +151,13 @@ class Typed final : public Execution {
   const Program& p_;
   const Kernels<T>& k_;
   Inputs inputs_;
+  bool rows_given_ = false;               // inputs_.tables are rows that were looked up, in the core's order
   const Outputs* grads_ = nullptr;
   Floats ports_, given_ports_, given_fields_, converted_, computed_, dropped_;
   Floats copied_shared_;
   std::vector<Copy> copies_;
-  std::vector<Floats> saved_, temps_, made_;
+  std::vector<Floats> saved_, made_;
+  std::vector<std::vector<Floats>> temps_;  // by segment, shard
   std::map<std::pair<size_t, size_t>, int64_t> made_rows_;
   std::map<std::pair<int32_t, int64_t>, Buffer<T>> transposed_;
   std::vector<const T*> shared_, fields_;

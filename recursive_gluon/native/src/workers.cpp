@@ -1,6 +1,7 @@
 #include "workers.h"
 
 #include <pthread.h>
+#include <sched.h>
 
 #include <algorithm>
 #include <atomic>
@@ -38,15 +39,16 @@ class SpinLock {
   std::atomic<bool> flag_{false};
 };
 
-// One job while it runs. Workers claim tiles of active chains; whoever finishes a step's last tile moves on the chain.
+// One job while it runs. Workers claim tiles of active chains; whoever finishes a step's last tile moves on the chain. A
+// worker stays with its chain, and goes on with one that waited for it: what it reads next is in its own cache.
 class Run {
  public:
-  explicit Run(Job& job) : job_(job), state_(job.chains()), left_(job.chains()) {
+  Run(Job& job, int32_t workers) : job_(job), state_(job.chains()), worker_(workers), left_(job.chains()) {
     for (int32_t c = 0; c < job.chains(); ++c) {
       state_[c].waits = job.waits(c);
       if (state_[c].waits == 0) activate(c);
     }
-    settle();
+    settle(0);
   }
 
   bool over() const { return over_.load(std::memory_order_acquire); }
@@ -59,16 +61,14 @@ class Run {
     {
       std::lock_guard<SpinLock> guard(lock_);
       if (over()) return false;
-      for (int32_t c : active_)
-        if (state_[c].next < state_[c].tiles) {
-          chain = c;
-          step = state_[c].step;
-          tile = state_[c].next++;
-          claimable_.fetch_sub(1, std::memory_order_relaxed);
-          break;
-        }
+      chain = choose(worker);
+      if (chain < 0) return false;
+      State& s = state_[chain];
+      step = s.step;
+      tile = s.next++;
+      claimable_.fetch_sub(1, std::memory_order_relaxed);
+      worker_[worker] = {chain, true};
     }
-    if (chain < 0) return false;
     try {
       job_.tile(chain, step, tile, worker);
     } catch (...) {
@@ -76,11 +76,12 @@ class Run {
       if (!error_) error_ = std::current_exception();
     }
     std::lock_guard<SpinLock> guard(lock_);
+    worker_[worker].busy = false;
     State& s = state_[chain];
     if (--s.left == 0) {
       ++s.step;
       begin(chain);
-      settle();
+      settle(worker);
     }
     return true;
   }
@@ -95,7 +96,25 @@ class Run {
   struct State {
     int32_t waits = 0, step = 0;
     int64_t tiles = 0, next = 0, left = 0;
+    bool claimable() const { return next < tiles; }
   };
+  struct Worker {
+    int32_t chain = -1;
+    bool busy = false;
+  };
+
+  // The worker's own chain; else one that nobody is about to go on with; -1 for none.
+  int32_t choose(int32_t worker) const {
+    int32_t own = worker_[worker].chain;
+    if (own >= 0 && state_[own].claimable()) return own;
+    for (int32_t c : active_) {
+      if (!state_[c].claimable()) continue;
+      bool taken = state_[c].tiles - state_[c].next == 1 &&
+                   std::any_of(worker_.begin(), worker_.end(), [c](const Worker& w) { return w.chain == c && !w.busy; });
+      if (!taken) return c;
+    }
+    return -1;
+  }
 
   void activate(int32_t c) {
     active_.push_back(c);
@@ -118,13 +137,16 @@ class Run {
     done_.push_back(c);
   }
 
-  void settle() {
+  void settle(int32_t worker) {
     for (size_t i = 0; i < done_.size(); ++i) {  // grows while it is walked
       int32_t c = done_[i];
       --left_;
       active_.erase(std::find(active_.begin(), active_.end(), c));
       for (int32_t next : job_.after(c))
-        if (next < static_cast<int32_t>(state_.size()) && --state_[next].waits == 0) activate(next);
+        if (next < static_cast<int32_t>(state_.size()) && --state_[next].waits == 0) {
+          if (worker_[worker].chain == c) worker_[worker].chain = next;
+          activate(next);
+        }
     }
     done_.clear();
     if (left_ == 0 || (error_ && idle())) over_.store(true, std::memory_order_release);
@@ -139,6 +161,7 @@ class Run {
   Job& job_;
   SpinLock lock_;
   std::vector<State> state_;
+  std::vector<Worker> worker_;
   std::vector<int32_t> active_, done_;
   int32_t left_;
   std::exception_ptr error_;
@@ -153,6 +176,7 @@ class Pool {
     if (!busy_.try_lock()) return false;
     std::unique_lock<std::mutex> guard(mutex_);
     enlist(helpers);
+    keep_away(helpers);
     run_ = run;
     wanted_ = helpers;
     turn_.fetch_add(1, std::memory_order_release);
@@ -174,6 +198,7 @@ class Pool {
   void expect(int32_t helpers) {
     std::unique_lock<std::mutex> guard(mutex_);
     enlist(helpers);
+    keep_away(helpers);
     ++expected_;
     bool asleep = asleep_ > 0;
     guard.unlock();
@@ -186,12 +211,32 @@ class Pool {
   void enlist(int32_t helpers) {
     while (static_cast<int32_t>(threads_.size()) < helpers) {
       int32_t worker = static_cast<int32_t>(threads_.size()) + 1;
-      threads_.emplace_back([this, worker] { loop(worker); });
-      threads_.back().detach();
+      std::thread thread([this, worker] { loop(worker); });
+      threads_.push_back(thread.native_handle());
+      thread.detach();
+      avoided_ = -1;
     }
   }
 
+  // Helpers leave the caller its core. Linux often wakes a thread on the core of whoever woke it, where it would wait for
+  // milliseconds for the caller to come to an end, with another core idle.
+  void keep_away(int32_t helpers) {
+#ifdef __linux__
+    int core = sched_getcpu();
+    if (core < 0 || core >= CPU_SETSIZE || core == avoided_) return;
+    avoided_ = core;
+    cpu_set_t cores;
+    if (sched_getaffinity(0, sizeof cores, &cores) != 0 || !CPU_ISSET(core, &cores)) return;
+    CPU_CLR(core, &cores);
+    if (CPU_COUNT(&cores) < helpers) return;
+    for (pthread_t thread : threads_) pthread_setaffinity_np(thread, sizeof cores, &cores);
+#else
+    static_cast<void>(helpers);
+#endif
+  }
+
   void loop(int32_t worker) {
+    pthread_setname_np(pthread_self(), ("rg-worker-" + std::to_string(worker)).c_str());
     uint64_t seen = 0, expected = 0;
     for (;;) {
       Run* run = nullptr;
@@ -224,7 +269,8 @@ class Pool {
 
   std::mutex mutex_, busy_;
   std::condition_variable wake_;
-  std::vector<std::thread> threads_;
+  std::vector<pthread_t> threads_;
+  int avoided_ = -1;
   Run* run_ = nullptr;
   int32_t wanted_ = 0, asleep_ = 0;
   uint64_t expected_ = 0;
@@ -275,7 +321,7 @@ void expect_run() {
 }
 
 void run(Job& job, int32_t workers) {
-  Run run(job);
+  Run run(job, workers);
   bool helped = workers > 1 && !run.over() && pool().try_help(&run, workers - 1);
   auto asked = std::chrono::steady_clock::now();
   int idle = 0;

@@ -27,9 +27,7 @@ class RunArgs(ctypes.Structure):
     """The arguments of a run; the same layout as RunArgs of native/src/api.h."""
 
     _fields_ = [
-        *((name, _i64) for name in ("trees", "nodes", "edges")),
-        *((name, _p) for name in ("tree_offsets", "roots", "child_offsets", "children", "field_data", "field_types",
-                                  "field_cols", "ints")),
+        *((name, _p) for name in ("structure", "field_data", "field_types", "field_cols", "ints")),
         ("max_depth", _i64),
         ("max_nodes", _i64),
         *((name, _i32) for name in ("num_fields", "num_ints", "returns_nodes", "recompute", "trace", "unused")),
@@ -37,15 +35,13 @@ class RunArgs(ctypes.Structure):
 
 
 _PROTOTYPES: Dict[str, Tuple[Any, List[Any]]] = {
-    "rg_error": (_i32, [_p, _p, _i64, _p, _p, _p, _p]),
     "rg_program_new": (_p, [_p, _i64]),
     "rg_program_free": (None, [_p]),
     "rg_run_new": (_p, [_p, _p]),
     "rg_run_free": (None, [_p]),
-    "rg_run_planned": (_i32, [_p]),
     "rg_run_lookups": (_i64, [_p, _i32]),
     "rg_run_looked_up": (_i32, [_p, _i32, _p]),
-    "rg_run_forward": (_i32, [_p, _p, _p, _i32, _p, ctypes.c_uint64]),
+    "rg_run_forward": (_i32, [_p, _p, _p, _p, ctypes.c_uint64]),
     "rg_run_rows": (_i64, [_p]),
     "rg_run_output": (_i32, [_p, _i32, _p]),
     "rg_run_counts": (_i32, [_p, _p]),
@@ -54,9 +50,10 @@ _PROTOTYPES: Dict[str, Tuple[Any, List[Any]]] = {
     "rg_run_batch": (_i32, [_p, _i64, _p]),
     "rg_run_after": (_i64, [_p, _i64, _p]),
     "rg_run_spans": (_i64, [_p, _p]),
-    "rg_call": (_i32, [_p, _p, _p]),
+    "rg_caller_new": (_p, [_p, _p]),
+    "rg_caller_free": (None, [_p]),
+    "rg_invoke": (_i32, [_p, _p, _p]),
     "rg_backward_failure": (None, [_p, _i64]),
-    "rg_workers": (_i32, [_i32]),
     "rg_set_poll": (None, [_p]),
     "rg_trim": (None, []),
     "rg_borrowed_bytes": (_i64, []),

@@ -48,7 +48,7 @@ class NativeRun(Result):
             array.wait_to_read()
         self.alive = (self.shared, self.args, tables)
         run.check(run.lib.rg_run_forward(
-            run.handle, pointers([address(a) for a in self.shared]), pointers([address(a) for a in tables]), 0,
+            run.handle, pointers([address(a) for a in self.shared]), pointers([address(a) for a in tables]),
             pointers([address(a) for a in self.args]), call.seed & 0xFFFFFFFFFFFFFFFF))
         rows = call.structure.num_trees * call.max_nodes if call.max_nodes else run.lib.rg_run_rows(run.handle)
         for j, (shape, dtype) in enumerate(encoded.outputs):

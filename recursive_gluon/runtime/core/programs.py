@@ -8,6 +8,7 @@ from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 
+from ...native.forests import NativeStructure
 from ...schedule.faults import deciding
 from ..executor import NODES, Call
 from ..recipes import Compiled, compiled
@@ -73,10 +74,11 @@ class CoreRun:
         types = (ctypes.c_int64 * max(len(arrays), 1))(*(FIELD_TYPES[a.dtype.name] for a in arrays))
         cols = (ctypes.c_int64 * max(len(arrays), 1))(*(a.size // max(len(a), 1) for a in arrays))
         ints = (ctypes.c_int64 * max(len(call.ints), 1))(*call.ints)
-        layout = [np.ascontiguousarray(a, np.int32) for a in (s.tree_offsets, s.roots, s.child_offsets, s.children)]
-        args = RunArgs(s.num_trees, s.num_nodes, len(layout[3]), *(a.ctypes.data for a in layout),
-                       *(ctypes.addressof(x) for x in (data, types, cols, ints)), call.max_depth, call.max_nodes,
-                       len(arrays), len(call.ints), call.returns == NODES, recompute, trace, 0)
+        own = NativeStructure.of(lib, s)
+        if own is None:
+            raise self.error()
+        args = RunArgs(own.handle, *(ctypes.addressof(x) for x in (data, types, cols, ints)), call.max_depth,
+                       call.max_nodes, len(arrays), len(call.ints), call.returns == NODES, recompute, trace, 0)
         self.fields = arrays  # the core reads them while it runs
         self.handle = lib.rg_run_new(program.handle, ctypes.byref(args))
         if not self.handle:
@@ -88,10 +90,6 @@ class CoreRun:
     def check(self, result: int) -> None:
         if result != 0:
             raise self.error()
-
-    @property
-    def planned(self) -> bool:
-        return bool(self.lib.rg_run_planned(self.handle))
 
     def lookups(self, table: int) -> int:
         """How many rows of an embedding table are looked up."""
