@@ -48,6 +48,7 @@ def _info() -> int:
             "library": status.path,
             "compiler": status.compiler,
         })
+    lines["CUDA"] = str(native.cuda_status())
     for name, value in lines.items():
         print(f"{name:16} {value}")
     return 0

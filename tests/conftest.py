@@ -31,7 +31,7 @@ def function_scope_seed(request):
 
 
 def pytest_collection_modifyitems(items):
-    gpu = [item for item in items if item.get_closest_marker("gpu")]
+    gpu = [item for item in items if any(mark.kwargs.get("mxnet", True) for mark in item.iter_markers("gpu"))]
     if gpu and mx.context.num_gpus() == 0:
         for item in gpu:
             item.add_marker(pytest.mark.skip(reason="MXNet sees no GPU"))

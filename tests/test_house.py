@@ -133,7 +133,7 @@ def test_a_new_part_needs_a_rule(tmp_path):
 
 
 def sources():
-    kinds = {".py", ".cc", ".cpp", ".h", ".md"}
+    kinds = {".py", ".cc", ".cpp", ".h", ".cu", ".cuh", ".def", ".md"}
     inside = (path for path in PACKAGE.rglob("*") if "build" not in path.relative_to(PACKAGE).parts)
     return sorted(path for path in inside if path.suffix in kinds)
 

@@ -12,11 +12,11 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import List, Optional, Tuple
+from typing import Callable, List, Optional, Tuple
 
 import mxnet.libinfo
 
-__all__ = ["BuildError", "Build", "build", "sanitized"]
+__all__ = ["BuildError", "Build", "build", "find_compiler", "first_error", "kept", "sanitized"]
 
 SOURCES = Path(__file__).parent / "src"
 _NAME = "libcore.so"
@@ -55,25 +55,35 @@ def build(fresh: bool = False) -> Build:
     BuildError
         There is no compiler, or it failed.
     """
-    compiler, version = _compiler()
+    compiler, version = find_compiler()
     libmxnet = Path(mxnet.libinfo.find_lib_path()[0]).resolve()
-    key = _key(version, libmxnet)
+    return kept(_NAME, _key(version, libmxnet), version, lambda work: _compile(compiler, work, libmxnet), fresh)
+
+
+def kept(name: str, key: str, compiler: str, make: Callable[[Path], Path], fresh: bool) -> Build:
+    """The library `name` that the cache keeps under `key`; `make` compiles it in a folder that is given.
+
+    Raises
+    ------
+    BuildError
+        No folder can be written to; and what `make` raises.
+    """
     for folder in _caches():
-        path = folder / key / _NAME
+        path = folder / key / name
         if not fresh and _intact(path):
-            return Build(path, version, 0.0)
+            return Build(path, compiler, 0.0)
     started = time.perf_counter()
     for folder in _caches():
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=folder) as work:
-                made = _compile(compiler, Path(work), libmxnet)
+                made = make(Path(work))
                 (folder / key).mkdir(exist_ok=True)
                 seal = Path(work) / "sha256"
                 seal.write_text(hashlib.sha256(made.read_bytes()).hexdigest())
-                os.replace(made, folder / key / _NAME)  # at once: who builds at the same time sees one or the other
+                os.replace(made, folder / key / name)  # at once: who builds at the same time sees one or the other
                 os.replace(seal, folder / key / "sha256")
-            return Build(folder / key / _NAME, version, time.perf_counter() - started)
+            return Build(folder / key / name, compiler, time.perf_counter() - started)
         except OSError as error:
             failure = error
     raise BuildError(f"no folder to keep the library in: {failure}; set RECURSIVE_GLUON_CACHE to one that is writable")
@@ -87,7 +97,8 @@ def _intact(path: Path) -> bool:
         return False
 
 
-def _compiler() -> Tuple[str, str]:
+def find_compiler() -> Tuple[str, str]:
+    """(path, version) of the C++ compiler."""
     name = os.environ.get("CXX") or "g++"
     path = shutil.which(name)
     if path is None:
@@ -143,7 +154,7 @@ def _compile(compiler: str, work: Path, libmxnet: Path) -> Path:
         done = subprocess.run([compiler, *flags, *own, "-c", str(source), "-o", str(work / name)], capture_output=True,
                               text=True)
         note.tick()
-        return None if done.returncode == 0 else f"{source.name}: {_first_error(done.stderr)}"
+        return None if done.returncode == 0 else f"{source.name}: {first_error(done.stderr)}"
 
     # The longest first: files for every instruction set.
     units = sorted(_units(), key=lambda u: (not u[0].name.startswith("isa_"), -u[0].stat().st_size))
@@ -157,11 +168,12 @@ def _compile(compiler: str, work: Path, libmxnet: Path) -> Path:
             "-ldl"]
     done = subprocess.run(link, capture_output=True, text=True)
     if done.returncode != 0:
-        raise BuildError(f"the linker failed: {_first_error(done.stderr)}")
+        raise BuildError(f"the linker failed: {first_error(done.stderr)}")
     return made
 
 
-def _first_error(text: str) -> str:
+def first_error(text: str) -> str:
+    """What is worth telling of a compiler's words."""
     lines = text.strip().splitlines()
     return next((line for line in lines if "error" in line), lines[-1] if lines else "no message").strip()
 

@@ -17,7 +17,9 @@ namespace {
 
 #include "vector_math.h"
 
+#define RG_FUNCTION inline
 #define RG_LOOP _Pragma("GCC ivdep") for (int64_t i = 0; i < n; ++i)
+#include "row_math.h"
 
 constexpr int64_t kL1 = 24 * 1024;  // bytes that a block's buffers may take
 
@@ -67,112 +69,18 @@ inline __attribute__((always_inline)) void each(int64_t height, int64_t n, Body 
       o.at[r * o.stride + i] = formula; \
     }); \
     break;
-
-template <class T> inline T sign_(T x) { return static_cast<T>((x > T(0)) - (x < T(0))); }
-template <class T> inline T mod_(T x, T y) {  // the sign of the divisor; 0 for a divisor of 0, as MXNet
-  if (y == T(0)) return T(0);
-  T r = std::fmod(x, y);
-  return r != T(0) && ((r < T(0)) != (y < T(0))) ? r + y : r;
-}
-template <class T> inline T erfinv_(T x) {  // Giles' start, then two Newton steps
-  double v = static_cast<double>(x);
-  if (v >= 1) return v == 1 ? std::numeric_limits<T>::infinity() : std::numeric_limits<T>::quiet_NaN();
-  if (v <= -1) return v == -1 ? -std::numeric_limits<T>::infinity() : std::numeric_limits<T>::quiet_NaN();
-  double w = -std::log((1 - v) * (1 + v)), s = std::sqrt(w);
-  double g = w < 5 ? v * (1.50140941 + 0.246640727 * (w - 2.5) - 0.00417768164 * (w - 2.5) * (w - 2.5))
-                   : v * (2.83297682 + 1.00167406 * (s - 3) + 0.00943887047 * (s - 3) * (s - 3));
-  for (int k = 0; k < 4; ++k) g -= (std::erf(g) - v) / (1.1283791670955126 * std::exp(-g * g));
-  return static_cast<T>(g);
-}
-template <class T> inline T softrelu_(T x) { return x > T(20) ? x : std::log1p(std::exp(x)); }
+#define RG_TERNARY(name, formula) \
+  case EwOp::name: \
+    each<T>(height, n, [=](int64_t r, int64_t i) __attribute__((always_inline)) { \
+      T x = a.at[r * a.stride + i], y = b.at[r * b.stride + i], z = c.at[r * c.stride + i]; \
+      o.at[r * o.stride + i] = formula; \
+    }); \
+    break;
 
 template <class T>
 void apply(EwOp op, Rows<const T> a, Rows<const T> b, Rows<const T> c, T s, Rows<T> o, int64_t height, int64_t n) {
   switch (op) {
-    RG_UNARY(copy, x)
-    RG_UNARY(zero, (static_cast<void>(x), T(0)))
-    RG_UNARY(fill_S, (static_cast<void>(x), s))
-    RG_UNARY(neg, -x)
-    RG_UNARY(abs, std::fabs(x))
-    RG_UNARY(sign, sign_(x))
-    RG_UNARY(rint, std::ceil(x) - x < x - std::floor(x) ? std::ceil(x) : std::floor(x))
-    RG_UNARY(round, std::round(x))
-    RG_UNARY(ceil, std::ceil(x))
-    RG_UNARY(floor, std::floor(x))
-    RG_UNARY(trunc, std::trunc(x))
-    RG_UNARY(square, x * x)
-    RG_UNARY(sqrt, std::sqrt(x))
-    RG_UNARY(cbrt, std::cbrt(x))
-    RG_UNARY(reciprocal, T(1) / x)
-    RG_UNARY(exp, exp_(x))
-    RG_UNARY(expm1, std::expm1(x))
-    RG_UNARY(log, std::log(x))
-    RG_UNARY(log1p, std::log1p(x))
-    RG_UNARY(sin, std::sin(x))
-    RG_UNARY(cos, std::cos(x))
-    RG_UNARY(tan, std::tan(x))
-    RG_UNARY(arcsin, std::asin(x))
-    RG_UNARY(arccos, std::acos(x))
-    RG_UNARY(arctan, std::atan(x))
-    RG_UNARY(sinh, std::sinh(x))
-    RG_UNARY(cosh, std::cosh(x))
-    RG_UNARY(arcsinh, std::asinh(x))
-    RG_UNARY(arccosh, std::acosh(x))
-    RG_UNARY(arctanh, std::atanh(x))
-    RG_UNARY(erf, std::erf(x))
-    RG_UNARY(erfinv, erfinv_(x))
-    RG_UNARY(gamma, std::tgamma(x))
-    RG_UNARY(gammaln, std::lgamma(x))
-    RG_UNARY(relu, x > T(0) || x != x ? x : T(0))
-    RG_UNARY(sigmoid, sigmoid_(x))
-    RG_UNARY(tanh, tanh_(x))
-    RG_UNARY(softrelu, softrelu_(x))
-    RG_UNARY(isnan, T(x != x))
-    RG_UNARY(logical_not, T(x == T(0)))
-    RG_BINARY(add, x + y)
-    RG_BINARY(sub, x - y)
-    RG_BINARY(mul, x * y)
-    RG_BINARY(div, x / y)
-    RG_BINARY(power, std::pow(x, y))
-    RG_BINARY(maximum, x > y || x != x ? x : y)
-    RG_BINARY(minimum, x < y || x != x ? x : y)
-    RG_BINARY(mod, mod_(x, y))
-    RG_BINARY(hypot, std::hypot(x, y))
-    RG_BINARY(equal, T(x == y))
-    RG_BINARY(not_equal, T(x != y))
-    RG_BINARY(greater, T(x > y))
-    RG_BINARY(greater_equal, T(x >= y))
-    RG_BINARY(lesser, T(x < y))
-    RG_BINARY(lesser_equal, T(x <= y))
-    RG_BINARY(logical_and, T(x != T(0) && y != T(0)))
-    RG_BINARY(logical_or, T(x != T(0) || y != T(0)))
-    RG_BINARY(logical_xor, T((x != T(0)) != (y != T(0))))
-    RG_UNARY(add_S, x + s)
-    RG_UNARY(rsub_S, s - x)
-    RG_UNARY(mul_S, x * s)
-    RG_UNARY(rdiv_S, s / x)
-    RG_UNARY(power_S, std::pow(x, s))
-    RG_UNARY(rpower_S, std::pow(s, x))
-    RG_UNARY(mod_S, mod_(x, s))
-    RG_UNARY(rmod_S, mod_(s, x))
-    RG_UNARY(maximum_S, x > s || x != x ? x : s)
-    RG_UNARY(minimum_S, x < s || x != x ? x : s)
-    RG_UNARY(hypot_S, std::hypot(x, s))
-    RG_UNARY(equal_S, T(x == s))
-    RG_UNARY(not_equal_S, T(x != s))
-    RG_UNARY(greater_S, T(x > s))
-    RG_UNARY(greater_equal_S, T(x >= s))
-    RG_UNARY(lesser_S, T(x < s))
-    RG_UNARY(lesser_equal_S, T(x <= s))
-    RG_BINARY(dtanh, x * fma_(-y, y, T(1)))
-    RG_BINARY(dsigmoid, x * (y * (T(1) - y)))
-    RG_BINARY(drelu, y > T(0) ? x : T(0))
-    case EwOp::where:
-      each<T>(height, n, [=](int64_t r, int64_t i) __attribute__((always_inline)) {
-        T x = a.at[r * a.stride + i], y = b.at[r * b.stride + i], z = c.at[r * c.stride + i];
-        o.at[r * o.stride + i] = x != T(0) ? y : z;
-      });
-      break;
+#include "ew_formulas.def"
     case EwOp::kCount: break;
   }
 }
@@ -286,13 +194,6 @@ inline const T* whole_row(const Source<T>& s, int64_t r, int64_t cols, T* scratc
 }
 
 template <class T>
-inline T element(const Source<T>& s, int64_t r, int64_t c) {
-  T value;
-  load(s, r, c, 1, &value);
-  return value;
-}
-
-template <class T>
 void map(const Source<T>& in, const int32_t* map, int64_t cols, const Target<T>& out, int64_t rows, T* scratch) {
   int64_t most = 0;
   if (in.start != nullptr)
@@ -302,63 +203,6 @@ void map(const Source<T>& in, const int32_t* map, int64_t cols, const Target<T>&
     T* to = out.base + r * out.stride;
     for (int64_t c = 0; c < cols; ++c)
       to[c] = map[c] < 0 ? T(0) : from != nullptr ? from[map[c]] : element(in, r, map[c]);
-  }
-}
-
-// Sums in 16 lanes and then over the lanes: an order that depends on the length alone.
-template <class T>
-inline T sum_of(const T* x, int64_t n) {
-  T lanes[16] = {};
-  int64_t i = 0;
-  for (; i + 16 <= n; i += 16)
-    for (int k = 0; k < 16; ++k) lanes[k] += x[i + k];
-  T total = T(0);
-  for (int k = 0; k < 16; ++k) total += lanes[k];
-  for (; i < n; ++i) total += x[i];
-  return total;
-}
-
-template <class T>
-inline T dot_of(const T* x, const T* y, int64_t n) {
-  T lanes[16] = {};
-  int64_t i = 0;
-  for (; i + 16 <= n; i += 16)
-    for (int k = 0; k < 16; ++k) lanes[k] = fma_(x[i + k], y[i + k], lanes[k]);
-  T total = T(0);
-  for (int k = 0; k < 16; ++k) total += lanes[k];
-  for (; i < n; ++i) total = fma_(x[i], y[i], total);
-  return total;
-}
-
-template <class T>
-T reduced(Reduction kind, const T* x, int64_t n) {
-  T total = T(0);
-  switch (kind) {
-    case Reduction::kSum: return sum_of(x, n);
-    case Reduction::kMean: return sum_of(x, n) / static_cast<T>(n);
-    case Reduction::kMax:
-      total = x[0];
-      for (int64_t i = 1; i < n; ++i) total = x[i] > total || x[i] != x[i] ? x[i] : total;
-      return total;
-    case Reduction::kMin:
-      total = x[0];
-      for (int64_t i = 1; i < n; ++i) total = x[i] < total || x[i] != x[i] ? x[i] : total;
-      return total;
-    case Reduction::kProd:
-      total = T(1);
-      for (int64_t i = 0; i < n; ++i) total *= x[i];
-      return total;
-    case Reduction::kNorm2: return std::sqrt(dot_of(x, x, n));
-    case Reduction::kNorm1:
-      for (int64_t i = 0; i < n; ++i) total += std::fabs(x[i]);
-      return total;
-    case Reduction::kNanSum:
-      for (int64_t i = 0; i < n; ++i) total += x[i] == x[i] ? x[i] : T(0);
-      return total;
-    default:
-      total = T(1);
-      for (int64_t i = 0; i < n; ++i) total *= x[i] == x[i] ? x[i] : T(1);
-      return total;
   }
 }
 
@@ -373,10 +217,8 @@ void reduce(Reduction kind, const Source<T>& in, int64_t groups, int64_t length,
         load(in, r, g * length, length, scratch);
         x = scratch;
       }
-      T total = T(0);
-      if (length == 0) total = kind == Reduction::kProd || kind == Reduction::kNanProd ? T(1) : T(0);
-      else if (x != nullptr) total = reduced(kind, x, length);
-      out.base[r * out.stride + g] = total;
+      out.base[r * out.stride + g] =
+          x != nullptr ? reduced<T>(kind, x, length) : reduced<T>(kind, Elements<T>{in, r, g * length, 1}, length);
     }
   }
 }
@@ -389,20 +231,7 @@ void soft(Soft kind, double temperature, const Source<T>& in, int64_t groups, in
     for (int64_t g = 0; g < groups; ++g) {
       T* o = out.base + r * out.stride + g * length;
       load(in, r, g * length, length, o);
-      int64_t n = length;
-      if (kind == Soft::kSoftmin) RG_LOOP o[i] = -o[i];
-      T most = reduced(Reduction::kMax, o, n);
-      RG_LOOP o[i] = (o[i] - most) / heat;
-      if (kind == Soft::kLogSoftmax) {
-        T lanes = T(0);
-        for (int64_t i = 0; i < n; ++i) lanes += exp_(o[i]);
-        T shift = std::log(lanes);
-        RG_LOOP o[i] -= shift;
-      } else {
-        RG_LOOP o[i] = exp_(o[i]);
-        T total = sum_of(o, n);
-        RG_LOOP o[i] /= total;
-      }
+      soft_row(kind, heat, o, length);
     }
 }
 
@@ -424,7 +253,7 @@ void bdot(const Source<T>& a, bool turn_a, const Source<T>& b, bool turn_b, int6
           o[i * n + j] = total;
         }
     } else if (n == 1 && !turn_a) {  // b is a vector, whichever way it is turned
-      for (int64_t i = 0; i < m; ++i) o[i] = dot_of(x + i * k, y, k);
+      for (int64_t i = 0; i < m; ++i) o[i] = dot_of<T>(x + i * k, y, k);
     } else if (!turn_b || n == 1) {
       for (int64_t i = 0; i < m * n; ++i) o[i] = T(0);
       for (int64_t l = 0; l < k; ++l)
@@ -451,7 +280,7 @@ void bdot(const Source<T>& a, bool turn_a, const Source<T>& b, bool turn_b, int6
         for (int64_t j = 0; j < n; ++j) {
           T total = T(0);
           if (!turn_a) {
-            total = dot_of(x + i * k, y + j * k, k);
+            total = dot_of<T>(x + i * k, y + j * k, k);
           } else {
             for (int64_t l = 0; l < k; ++l) total = fma_(x[l * m + i], y[j * k + l], total);
           }
@@ -459,16 +288,6 @@ void bdot(const Source<T>& a, bool turn_a, const Source<T>& b, bool turn_b, int6
         }
     }
   }
-}
-
-inline int64_t bounded(double value, bool wrap, int64_t length) {
-  if (!(value == value)) return 0;
-  double most = static_cast<double>(length);
-  if (wrap) {
-    double r = std::fmod(std::trunc(value), most);
-    return static_cast<int64_t>(r < 0 ? r + most : r);
-  }
-  return value <= 0 ? 0 : value >= most - 1 ? length - 1 : static_cast<int64_t>(value);
 }
 
 template <class T>
