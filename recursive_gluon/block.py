@@ -16,7 +16,7 @@ from .core_calls import CoreCalls
 from .data.forest import Forest, latest_layout
 from .data.tree import Tree
 from .eager import EagerRun, current_run
-from .errors import EmptyForestError, TraceError
+from .errors import EmptyForestError, SecondOrderError, TraceError
 from .program import Program
 from .program.infer import infer
 from .program.ir import Param
@@ -67,7 +67,7 @@ class RecursiveBlock(HybridBlock):
 
     def __init__(self, prefix: Optional[str] = None, params=None):
         super().__init__(prefix=prefix, params=params)
-        self._executor, self._max_depth, self._recompute = "auto", 10_000, False
+        self._executor, self._max_depth, self._recompute, self._second_order = "auto", 10_000, False, False
         self._core = CoreCalls(self)
         self._sources: Dict[Any, "Source"] = {}
         self._graphs: Dict[Any, tuple] = {}
@@ -85,6 +85,7 @@ class RecursiveBlock(HybridBlock):
         executor: Optional[str] = None,
         max_depth: Optional[int] = None,
         recompute: Optional[bool] = None,
+        second_order: Optional[bool] = None,
         **kwargs,
     ):
         """Run calls as graphs; takes what ``HybridBlock.hybridize`` takes, and
@@ -100,6 +101,10 @@ class RecursiveBlock(HybridBlock):
         recompute : bool, default False
             On the core: keep only what passes between calls, and compute the rest again for the gradient, which is the
             same but for the order of sums.
+        second_order : bool, default False
+            Recorded calls have gradients that have gradients: ``autograd.grad(..., create_graph=True)`` may be
+            followed by ``backward()``. Such calls run on the core, compute more than others, and give dense gradients
+            of embeddings; a body without second order raises SecondOrderError when it is called.
         """
         if executor is not None:
             if executor not in EXECUTORS:
@@ -109,6 +114,13 @@ class RecursiveBlock(HybridBlock):
             self._max_depth = max_depth
         if recompute is not None:
             self._recompute = bool(recompute)
+        if second_order is not None:
+            self._second_order = bool(second_order)
+        if self._second_order and self._executor not in ("auto", "native"):
+            raise SecondOrderError(
+                f"second_order=True needs the native core, and executor={self._executor!r} was asked for; leave one of "
+                f"them out"
+            )
         super().hybridize(active, **kwargs)
 
     def _parameters(self) -> list:

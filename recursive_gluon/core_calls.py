@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 import numpy as np
 
@@ -10,11 +10,13 @@ from ._compat import mx
 from .capture.tracer import regroup_outputs
 from .errors import NativeCoreError
 from .runtime.core.calls import CoreCaller
+from .runtime.core.second_order import SecondOrderCaller
 from .runtime.executor import Call
 from .schedule.faults import Unseen
 
 __all__ = ["CoreCalls"]
 
+Caller = Union[CoreCaller, SecondOrderCaller]
 #: callers that are kept; another mode, type of field or context is another one
 _LIMIT = 16
 
@@ -24,7 +26,7 @@ class CoreCalls:
 
     def __init__(self, block: Any):
         self.block = block
-        self.found: Dict[tuple, Tuple[Optional[CoreCaller], str, List[tuple], Any]] = {}
+        self.found: Dict[tuple, Tuple[Optional[Caller], str, List[tuple], Any]] = {}
 
     def clear(self) -> None:
         self.found.clear()
@@ -52,7 +54,7 @@ class CoreCalls:
 
     def _caller(
         self, source: Any, forest: Any, arguments: tuple, returns: str, max_nodes: int
-    ) -> Tuple[Optional[CoreCaller], str, Call]:
+    ) -> Tuple[Optional[Caller], str, Call]:
         block, program = self.block, source.live.program
         train, keep = mx.autograd.is_training(), mx.autograd.is_recording()
         tensors = [a for a in arguments if isinstance(a, mx.nd.NDArray)]
@@ -70,7 +72,11 @@ class CoreCalls:
             return caller, why, call
         call = block._call_for(source, forest, arguments, train, returns, max_nodes, keep)
         mine = [p for p in block._parameters() if p.name in program.by_name]
-        caller, why = CoreCaller.of(call, [p.name for p in mine if p.grad_req != "null"], block._recompute)
+        caller: Optional[Caller]
+        if block._second_order and keep:
+            caller, why = SecondOrderCaller(call), ""
+        else:
+            caller, why = CoreCaller.of(call, [p.name for p in mine if p.grad_req != "null"], block._recompute)
         if len(self.found) >= _LIMIT:
             self.found.clear()
         self.found[key] = caller, why, [(p, p._data, p._grad) for p in mine], program

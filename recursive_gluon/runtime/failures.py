@@ -18,12 +18,14 @@ from .._compat import mx
 from ..errors import NativeCoreError, RecursiveGluonError
 from .core.binding import backward_failure
 
-__all__ = ["failing_clearly", "one_at_a_time"]
+__all__ = ["failing_clearly", "keep", "one_at_a_time"]
 
 _kept: List[BaseException] = []
 _lock = threading.Lock()
 #: how MXNet's message names the callbacks of Python operators
-_MARKS = ("kCustomOpForward", "kCustomOpBackward", "kCustomOpPropInferShape", "kCustomOpPropInferType")
+_MARKS = ("kCustomOpForward", "kCustomOpBackward", "kCustomOpPropInferShape", "kCustomOpPropInferType",
+          "Error calling FCompute for custom operator '_backward_recursive_gluon_call'",
+          "Error calling FCompute for custom operator 'recursive_gluon_call'")
 _CORE_MARK = "kCustomFunctionBackward"
 
 
@@ -35,12 +37,17 @@ def failing_clearly(method: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return method(*args, **kwargs)
         except Exception as error:  # noqa: BLE001  whatever it is, the user gets it
-            with _lock:
-                _kept.append(error)
-                del _kept[:-16]
+            keep(error)
             raise
 
     return wrapped
+
+
+def keep(error: BaseException) -> None:
+    """Keep an error for when MXNet says that a callback failed."""
+    with _lock:
+        _kept.append(error)
+        del _kept[:-16]
 
 
 _running = threading.RLock()

@@ -10,7 +10,7 @@ The gradient of u' J v, which T's own gradient gives by x, is the second order: 
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Dict, List, Mapping, Set, Tuple
 
 from ...errors import SecondOrderError
@@ -18,7 +18,7 @@ from ..infer import Types
 from ..ir import Block, Branch, Field, ForEach, Function, Invoke, Node, Op, Program, Return
 from .tangent_ops import operator_tangent
 
-__all__ = ["tangent_name", "tangents"]
+__all__ = ["WithTangents", "tangent_name", "tangents"]
 
 
 def tangent_name(name: str) -> str:
@@ -26,7 +26,15 @@ def tangent_name(name: str) -> str:
     return f"{name}.tangent"
 
 
-def tangents(program: Program, types: Types) -> Program:
+@dataclass(frozen=True)
+class WithTangents:
+    """`program`, and which of the former outputs have a tangent behind them; those of others are zero."""
+
+    program: Program
+    outputs: Tuple[bool, ...]
+
+
+def tangents(program: Program, types: Types) -> WithTangents:
     """`program` with tangents.
 
     Parameters
@@ -54,7 +62,8 @@ def tangents(program: Program, types: Types) -> Program:
         if _is_float(p.dtype) and not p.state:
             params.append(replace(p, name=tangent_name(p.name), sparse_grad=False))
     outputs = functions[program.root].num_outputs
-    return replace(program, functions=functions, params=tuple(params), num_outputs=outputs)
+    made = replace(program, functions=functions, params=tuple(params), num_outputs=outputs)
+    return WithTangents(made, tuple(moving.outputs[program.root]))
 
 
 def _is_float(dtype: str) -> bool:
