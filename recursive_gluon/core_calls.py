@@ -72,15 +72,15 @@ class CoreCalls:
             return caller, why, call
         call = block._call_for(source, forest, arguments, train, returns, max_nodes, keep)
         mine = [p for p in block._parameters() if p.name in program.by_name]
-        caller: Optional[Caller]
+        made: Tuple[Optional[Caller], str]
         if block._second_order and keep:
-            caller, why = SecondOrderCaller(call), ""
+            made = SecondOrderCaller(call), ""
         else:
-            caller, why = CoreCaller.of(call, [p.name for p in mine if p.grad_req != "null"], block._recompute)
+            made = CoreCaller.of(call, [p.name for p in mine if p.grad_req != "null"], block._recompute)
         if len(self.found) >= _LIMIT:
             self.found.clear()
-        self.found[key] = caller, why, [(p, p._data, p._grad) for p in mine], program
-        return caller, why, call
+        self.found[key] = *made, [(p, p._data, p._grad) for p in mine], program
+        return *made, call
 
 
 def _seed() -> int:

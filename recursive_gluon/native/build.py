@@ -90,7 +90,8 @@ def build(library: Library = CORE, fresh: bool = False) -> Build:
                 (folder / key).mkdir(exist_ok=True)
                 seal = Path(work) / "sha256"
                 seal.write_text(hashlib.sha256(made.read_bytes()).hexdigest())
-                os.replace(made, folder / key / library.name)  # at once: who builds at the same time sees one or the other
+                # at once: who builds at the same time sees one or the other
+                os.replace(made, folder / key / library.name)
                 os.replace(seal, folder / key / "sha256")
             return Build(folder / key / library.name, version, time.perf_counter() - started)
         except OSError as error:
@@ -128,8 +129,8 @@ def _caches() -> List[Path]:
 
 def _key(library: Library, version: str, libmxnet: Path) -> str:
     state = libmxnet.stat()
-    about = hashlib.sha256(repr((version, _COMMON, library.flags, _ISAS, sanitized(), platform.machine(), str(libmxnet), state.st_size,
-                                 state.st_mtime_ns)).encode())
+    about = hashlib.sha256(repr((version, _COMMON, library.flags, _ISAS, sanitized(), platform.machine(), str(libmxnet),
+                                 state.st_size, state.st_mtime_ns)).encode())
     for path in library.sources():
         about.update(path.name.encode() + b"\0" + path.read_bytes())
     return about.hexdigest()[:24]

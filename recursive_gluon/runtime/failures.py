@@ -15,7 +15,7 @@ import mxnet.base as _base
 import mxnet.operator as _operator
 
 from .._compat import mx
-from ..errors import NativeCoreError, RecursiveGluonError
+from ..errors import NativeCoreError, RecursiveGluonError, SecondOrderError
 from .core.binding import backward_failure
 
 __all__ = ["failing_clearly", "keep", "one_at_a_time"]
@@ -27,6 +27,9 @@ _MARKS = ("kCustomOpForward", "kCustomOpBackward", "kCustomOpPropInferShape", "k
           "Error calling FCompute for custom operator '_backward_recursive_gluon_call'",
           "Error calling FCompute for custom operator 'recursive_gluon_call'")
 _CORE_MARK = "kCustomFunctionBackward"
+#: the gradient of a call without second order, on MXNet's tape and in its graphs; and that of the second order
+_ONCE = ("Operator _backward_CustomFunction is non-differentiable", "Operator _backward_Custom is non-differentiable")
+_TWICE = "Operator _backward__backward_recursive_gluon_call is non-differentiable"
 
 
 def failing_clearly(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -78,6 +81,12 @@ def _last_error():
         text = backward_failure()
         if text:
             return NativeCoreError(f"native core: {text}")
+    if any(mark in str(error) for mark in _ONCE):  # of ours, or of another operator in Python: hence no error of ours
+        return type(error)(f"{error}\nIf this is the gradient of a RecursiveBlock: net.hybridize(second_order=True) "
+                           f"makes it differentiable.")
+    if _TWICE in str(error):
+        return SecondOrderError("a third-order gradient of a RecursiveBlock was asked for; there are first and second "
+                                "ones")
     return error
 
 

@@ -226,8 +226,9 @@ class _Function:
             tangent = operator_tangent(op, given, self._type)
         except NotImplementedError as error:
             raise SecondOrderError(
-                f"{op.where or self.function.name}: {op.op} has no second-order gradient ({error}); write it with other "
-                f"operators, or call hybridize(second_order=False), which needs first-order gradients alone") from None
+                f"{op.where or self.function.name}: {op.op} has no second-order gradient ({error}); write it with "
+                f"other operators, or call hybridize(second_order=False), which needs first-order gradients alone"
+            ) from None
         self.made.update(tangent.types)
         for one in tangent.ops:
             if one.op == "Embedding" and one.inputs[0] in self.fields:  # the core reads such a field for one look-up

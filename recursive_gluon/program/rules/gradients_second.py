@@ -5,7 +5,7 @@ and its derivative by `a` is g times f''(a), of which the table holds the second
 """
 
 import math
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, Optional
 
 from .gradient_case import Case, Value
 
@@ -84,7 +84,7 @@ _OF_INPUT: Dict[str, Callable[..., Any]] = {
 _STRAIGHT = ('relu', 'abs')
 
 
-def _rule(formula: Callable[..., Any]) -> Callable[[Case], list]:
+def _rule(formula: Optional[Callable[..., Any]]) -> Callable[[Case], list]:
     def rule(c: Case) -> list:
         u, (g, a) = c.ograds[0], c.inputs
         result = [None, None]
@@ -99,5 +99,6 @@ def _rule(formula: Callable[..., Any]) -> Callable[[Case], list]:
 
 RULES: Dict[str, Callable[[Case], list]] = {
     f'_backward_{name}': _rule(formula)
-    for name, formula in {**_OF_OUTPUT, **_OF_INPUT, **dict.fromkeys(_STRAIGHT)}.items()
+    for name, formula in {**_OF_OUTPUT, **_OF_INPUT}.items()
 }
+RULES.update((f'_backward_{name}', _rule(None)) for name in _STRAIGHT)

@@ -76,7 +76,7 @@ class NativeRun(Result):
         found = self.host.backward([host_view(g) for g in ograds])
         gradients = Gradients()
         self._give_shared(gradients, found.shared)
-        for name, index, rows in zip(encoded.tables, found.index, found.tables):
+        for name, index, rows in zip(encoded.tables, found.rows, found.tables):
             if len(index):
                 gradients.params[name] = self._table_gradient(name, index, rows)
         for name, grad in zip(encoded.fields, found.fields):

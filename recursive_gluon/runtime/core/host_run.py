@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Callable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
@@ -14,12 +15,12 @@ __all__ = ["HostGradients", "HostRun"]
 
 
 class HostGradients(NamedTuple):
-    """Gradients in the order of the core: of what is shared, of rows that were looked up (`index` says which rows of
+    """Gradients in the order of the core: of what is shared, of rows that were looked up (`rows` says which of
     each table), of fields (None: not a float), of arguments."""
 
     shared: List[np.ndarray]
     tables: List[np.ndarray]
-    index: List[np.ndarray]
+    rows: List[np.ndarray]
     fields: List[Optional[np.ndarray]]
     args: List[np.ndarray]
 
@@ -45,13 +46,13 @@ class HostRun:
         lead: Tuple[int, ...] = (run.lib.rg_run_rows(run.handle),)
         if call.max_nodes:
             lead = (call.structure.num_trees, call.max_nodes)
-        return [self._filled((*lead, *shape), dtype, lambda to, j=j: run.lib.rg_run_output(run.handle, j, to))
+        return [self._filled((*lead, *shape), dtype, partial(run.lib.rg_run_output, run.handle, j))
                 for j, (shape, dtype) in enumerate(encoded.outputs)]
 
     def counts(self) -> np.ndarray:
         """Of a grown structure the number of calls in each tree."""
         run = self.run
-        return self._filled((self.call.structure.num_trees,), "int32", lambda to: run.lib.rg_run_counts(run.handle, to))
+        return self._filled((self.call.structure.num_trees,), "int32", partial(run.lib.rg_run_counts, run.handle))
 
     def _filled(self, shape: Tuple[int, ...], dtype: str, fill: Callable[[int], int]) -> np.ndarray:
         out = np.empty(shape, dtype)

@@ -49,7 +49,7 @@ class Kind(NamedTuple):
         encoded = self.core.encoded
         found = run.backward([np.ascontiguousarray(g, encoded.dtype) for g in ograds])
         params = {name[1:]: grad for (_, name), grad in zip(encoded.shared, found.shared)}
-        for name, index, rows in zip(encoded.tables, found.index, found.tables):
+        for name, index, rows in zip(encoded.tables, found.rows, found.tables):
             params[name] = np.zeros(like.params[name].shape, rows.dtype)
             np.add.at(params[name], index, rows)
         fields = {name: grad for name, grad in zip(encoded.fields, found.fields) if grad is not None}
@@ -76,7 +76,8 @@ class SecondPrograms:
         self.primal = Kind(lifted.program, _in_core(base))
         self.floats = [p.name for p in program.params if p.dtype.startswith("float") and not p.state]
         self.constants = [p.name for p in program.params if p.name not in self.floats]
-        self.fields = [name for name in self.primal.core.encoded.fields if np.dtype(base.fields[name].dtype).kind == "f"]
+        read = self.primal.core.encoded.fields
+        self.fields = [name for name in read if np.dtype(base.fields[name].dtype).kind == "f"]
         self.moving_args = [np.dtype(a.dtype).kind == "f" for a in call.args]
         made = tangents(program, types)
         self.moves = made.outputs
