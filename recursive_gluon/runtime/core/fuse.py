@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
-__all__ = ["Base", "Code", "Instr", "OPERANDS", "Operand", "Piece", "Value", "kept", "TEMP", "SAVED", "OUT", "SLOT", "SHARED",
-           "OGRAD", "IGRAD", "ZERO"]
+__all__ = ["Base", "Code", "Instr", "OPERANDS", "Operand", "Piece", "Value", "kept", "TEMP", "SAVED", "OUT", "SLOT",
+           "SHARED", "OGRAD", "IGRAD", "ZERO"]
 
 #: where rows lie; the order of native/src/program.h
 TEMP, SAVED, OUT, SLOT, SHARED, OGRAD, IGRAD, ZERO = range(8)
