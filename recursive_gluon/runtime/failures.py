@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import re
 import sys
 import threading
 from typing import Any, Callable, List
@@ -27,9 +28,9 @@ _MARKS = ("kCustomOpForward", "kCustomOpBackward", "kCustomOpPropInferShape", "k
           "Error calling FCompute for custom operator '_backward_recursive_gluon_call'",
           "Error calling FCompute for custom operator 'recursive_gluon_call'")
 _CORE_MARK = "kCustomFunctionBackward"
-#: the gradient of a call without second order, on MXNet's tape and in its graphs; and that of the second order
-_ONCE = ("Operator _backward_CustomFunction is non-differentiable", "Operator _backward_Custom is non-differentiable")
-_TWICE = "Operator _backward__backward_recursive_gluon_call is non-differentiable"
+#: what MXNet cannot differentiate of a call without second order, and of a third order
+_ONCE = ("_backward_CustomFunction", "_backward_Custom", "_backward_Embedding")
+_TWICE = "_backward__backward_recursive_gluon_call"
 
 
 def failing_clearly(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -81,12 +82,24 @@ def _last_error():
         text = backward_failure()
         if text:
             return NativeCoreError(f"native core: {text}")
-    if any(mark in str(error) for mark in _ONCE):  # of ours, or of another operator in Python: hence no error of ours
-        return type(error)(f"{error}\nIf this is the gradient of a RecursiveBlock: net.hybridize(second_order=True) "
-                           f"makes it differentiable.")
-    if _TWICE in str(error):
+    return _of_higher_order(error)
+
+
+def _of_higher_order(error: BaseException) -> BaseException:
+    """What a user of RecursiveBlocks can do about a gradient that MXNet has no operator for."""
+    found = re.search(r"Operator (\w+) is non-differentiable", str(error))
+    name = found.group(1) if found else ""
+    if name == _TWICE:
         return SecondOrderError("a third-order gradient of a RecursiveBlock was asked for; there are first and second "
                                 "ones")
+    # These may be another operator's than ours: MXNet's error stays what it is.
+    if name in _ONCE:
+        return type(error)(f"{error}\nIf this is the gradient of a RecursiveBlock: net.hybridize(second_order=True) "
+                           f"makes it differentiable.")
+    if name == "_grad_add":
+        return type(error)(f"{error}\nMXNet does not differentiate a sum of eight or more gradients of one array. Give "
+                           f"a RecursiveBlock all trees in one call, or set MXNET_EXEC_INPLACE_GRAD_SUM_CAP above the "
+                           f"number of uses before mxnet is imported.")
     return error
 
 
