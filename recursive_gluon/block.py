@@ -104,7 +104,9 @@ class RecursiveBlock(HybridBlock):
         second_order : bool, default False
             Recorded calls have gradients that have gradients: ``autograd.grad(..., create_graph=True)`` may be
             followed by ``backward()``. Such calls run on the core, compute more than others, and give dense gradients
-            of embeddings; a body without second order raises SecondOrderError when it is called.
+            of embeddings; a body without second order raises SecondOrderError when it is called. Of MXNet's own
+            operators few have a second order: a loss that is to be differentiated twice is best written as a
+            RecursiveBlock without a node (docs/design/0006).
         """
         if executor is not None:
             if executor not in EXECUTORS:

@@ -6,7 +6,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 from programs import WIDTH, F, Weights, call_of, structure, trace
-from rule_cases import BACKWARDS, BINARY, BROADCAST, OTHERS, PLAIN_UNARY, SCALARS, UNARY_DOMAIN, R, S, draw, invoke, strings
+from rule_cases import (
+    BACKWARDS,
+    BINARY,
+    BROADCAST,
+    OTHERS,
+    PLAIN_UNARY,
+    SCALARS,
+    UNARY_DOMAIN,
+    R,
+    S,
+    draw,
+    invoke,
+    strings,
+)
 
 from recursive_gluon import native
 from recursive_gluon._compat import mx
@@ -62,7 +75,8 @@ class Site:
         self.values = dict(zip(self.names + self.outputs, values + outs))
         states = {"%3", "%4"} if name == "BatchNorm" else set()  # running statistics
         self.moving = [n for n, k in zip(self.names, self.kinds) if k not in "inb" and n not in states]
-        self.along = {n: mx.nd.array(random.standard_normal(self.values[n].shape), dtype="float64") for n in self.moving}
+        self.along = {n: mx.nd.array(random.standard_normal(self.values[n].shape), dtype="float64")
+                      for n in self.moving}
         # MXNet computes it in single precision in part: its differences need a longer step
         self.step, self.tolerance = (1e-3, 1e-4) if name == "LeakyReLU" else (1e-6, 1e-6)
 

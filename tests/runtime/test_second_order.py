@@ -430,6 +430,24 @@ def test_a_program_outside_of_the_core_is_an_error_of_the_call():
             net(forest)
 
 
+def test_what_tangents_compute_from_parameters_alone_is_refused():
+    class Normal(rg.RecursiveBlock):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            with self.name_scope():
+                self.norm = nn.BatchNorm(use_global_stats=True, in_channels=2)
+
+        def hybrid_forward(self, F, node):
+            return self.norm(node["x"]) if node.is_leaf else F.tanh(self(node.left) + self(node.right))
+
+    forest = words(3)
+    net = started(Normal(), forest)
+    net.hybridize(second_order=True)
+    with pytest.raises(SecondOrderError, match="from parameters alone .*rsqrt"):
+        with autograd.record():
+            net(forest)
+
+
 @pytest.mark.parametrize("executor", ["mxnet", "reference"])
 def test_other_executors(executor):
     with pytest.raises(SecondOrderError, match=f"native core, and executor='{executor}'"):

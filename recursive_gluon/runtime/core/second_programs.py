@@ -16,7 +16,7 @@ from ..recipes import compiled, specialized
 from .host_run import HostRun
 from .programs import CoreProgram, core_program, why_not
 
-__all__ = ["Arrays", "Kind", "SecondPrograms"]
+__all__ = ["Arrays", "HostProgram", "SecondPrograms"]
 
 
 class Arrays(NamedTuple):
@@ -27,7 +27,7 @@ class Arrays(NamedTuple):
     args: Sequence[np.ndarray]
 
 
-class Kind(NamedTuple):
+class HostProgram(NamedTuple):
     """A program in the core, and the call that it was made for."""
 
     program: Program
@@ -73,7 +73,7 @@ class SecondPrograms:
         shapes = {p.name: _like(p.shape, p.dtype) for p in lifted.program.params if p.name not in call.params}
         base = replace(call, program=lifted.program, params={**call.params, **shapes})
         program, types = specialized(base)
-        self.primal = Kind(lifted.program, _in_core(base))
+        self.primal = HostProgram(lifted.program, _in_core(base))
         self.floats = [p.name for p in program.params if p.dtype.startswith("float") and not p.state]
         self.constants = [p.name for p in program.params if p.name not in self.floats]
         read = self.primal.core.encoded.fields
@@ -85,7 +85,7 @@ class SecondPrograms:
         params.update((tangent_name(n), _like(params[n].shape, params[n].dtype)) for n in self.floats)
         fields.update((tangent_name(n), _like(fields[n].shape, fields[n].dtype)) for n in self.fields)
         args = self._woven(call.args, call.args)
-        self.tangent = Kind(made.program, _in_core(replace(
+        self.tangent = HostProgram(made.program, _in_core(replace(
             base, program=made.program, params=params, fields=fields, args=args)))
 
     def _woven(self, args: Sequence[Any], directions: Sequence[Any]) -> List[Any]:
