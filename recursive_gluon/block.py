@@ -108,21 +108,20 @@ class RecursiveBlock(HybridBlock):
             operators few have a second order: a loss that is to be differentiated twice is best written as a
             RecursiveBlock without a node (docs/design/0006).
         """
-        if executor is not None:
-            if executor not in EXECUTORS:
-                raise ValueError(f"executor={executor!r}; there are: {', '.join(sorted(EXECUTORS))}")
-            self._executor = executor
+        if executor is not None and executor not in EXECUTORS:
+            raise ValueError(f"executor={executor!r}; there are: {', '.join(sorted(EXECUTORS))}")
+        executor = executor or self._executor
+        second_order = self._second_order if second_order is None else bool(second_order)
+        if second_order and executor not in ("auto", "native"):
+            raise SecondOrderError(
+                f"second_order=True needs the native core, and executor={executor!r} was asked for; leave one of them "
+                f"out"
+            )
+        self._executor, self._second_order = executor, second_order
         if max_depth is not None:
             self._max_depth = max_depth
         if recompute is not None:
             self._recompute = bool(recompute)
-        if second_order is not None:
-            self._second_order = bool(second_order)
-        if self._second_order and self._executor not in ("auto", "native"):
-            raise SecondOrderError(
-                f"second_order=True needs the native core, and executor={self._executor!r} was asked for; leave one of "
-                f"them out"
-            )
         super().hybridize(active, **kwargs)
 
     def _parameters(self) -> list:

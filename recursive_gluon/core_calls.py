@@ -74,7 +74,7 @@ class CoreCalls:
         mine = [p for p in block._parameters() if p.name in program.by_name]
         made: Tuple[Optional[Caller], str]
         if block._second_order and keep:
-            made = SecondOrderCaller(call), ""
+            made = SecondOrderCaller(call, block._recompute), ""
         else:
             made = CoreCaller.of(call, [p.name for p in mine if p.grad_req != "null"], block._recompute)
         if len(self.found) >= _LIMIT:

@@ -15,6 +15,7 @@ from typing import Any, Callable, List
 import mxnet.base as _base
 import mxnet.operator as _operator
 
+from .. import native
 from .._compat import mx
 from ..errors import NativeCoreError, RecursiveGluonError, SecondOrderError
 from .core.binding import backward_failure
@@ -92,14 +93,15 @@ def _of_higher_order(error: BaseException) -> BaseException:
     if name == _TWICE:
         return SecondOrderError("a third-order gradient of a RecursiveBlock was asked for; there are first and second "
                                 "ones")
-    # These may be another operator's than ours: MXNet's error stays what it is.
-    if name in _ONCE:
-        return type(error)(f"{error}\nIf this is the gradient of a RecursiveBlock: net.hybridize(second_order=True) "
-                           f"makes it differentiable.")
+    # Others may be no operators of ours: MXNet's error stays what it is, with advice.
     if name == "_grad_add":
         return type(error)(f"{error}\nMXNet does not differentiate a sum of eight or more gradients of one array. Give "
                            f"a RecursiveBlock all trees in one call, or set MXNET_EXEC_INPLACE_GRAD_SUM_CAP above the "
                            f"number of uses before mxnet is imported.")
+    if name in _ONCE or (name and native.operator_library.cache_info().currsize):
+        return type(error)(f"{error}\nFew of MXNet's operators have a second-order gradient, and hybridized blocks of "
+                           f"its own have none. A RecursiveBlock has one after net.hybridize(second_order=True); what lies "
+                           f"between it and the first gradient, such as a loss, can be a RecursiveBlock too.")
     return error
 
 

@@ -9,7 +9,7 @@ import recursive_gluon as rg
 from recursive_gluon import native
 from recursive_gluon._compat import mx
 from recursive_gluon.errors import ArityError, SecondOrderError
-from recursive_gluon.runtime.core import second_order
+from recursive_gluon.runtime.core import second_order, second_programs
 
 pytestmark = pytest.mark.skipif(not native.status().available, reason="no native core on this machine")
 autograd, nn = mx.autograd, mx.gluon.nn
@@ -450,8 +450,31 @@ def test_what_tangents_compute_from_parameters_alone_is_refused():
 
 @pytest.mark.parametrize("executor", ["mxnet", "reference"])
 def test_other_executors(executor):
+    net = TreeNet()
     with pytest.raises(SecondOrderError, match=f"native core, and executor='{executor}'"):
-        TreeNet().hybridize(second_order=True, executor=executor)
+        net.hybridize(second_order=True, executor=executor)
+    assert not net._second_order and net._executor == "auto"
+
+
+def test_no_core(monkeypatch):
+    forest = words(2)
+    net = started(rg.nn.TreeRNN(12, 3, 2), forest)
+    net.hybridize(second_order=True)
+    monkeypatch.setattr(second_programs, "why_not", lambda call: "there is no native core on this machine")
+    with pytest.raises(SecondOrderError, match="need the native core, which cannot run this: there is no native core"):
+        with autograd.record():
+            net(forest)
+
+
+def test_mxnets_operators_without_second_order():
+    forest = words(2, 4)
+    net = started(rg.nn.TreeRNN(12, 3), forest)
+    net.hybridize(second_order=True)
+    with autograd.record():
+        grads = autograd.grad(net(forest).sum(), variables(net), create_graph=True, retain_graph=True)
+        loss = sum((g ** 2).sum() for g in grads)
+    with pytest.raises(mx.MXNetError, match="_backward_sum.*\n.*a loss, can be a RecursiveBlock too"):
+        loss.backward()
 
 
 def test_mistakes_in_the_data_are_errors_of_the_call():

@@ -40,8 +40,8 @@ class SecondOrderCaller:
         The body has no second-order gradient, or none on the core.
     """
 
-    def __init__(self, call: Call):
-        self.programs = SecondPrograms(call)
+    def __init__(self, call: Call, recompute: bool):
+        self.programs = SecondPrograms(call, recompute)
         self.random, self.params = call.program.random, dict(call.params)
         _library()
 

@@ -32,6 +32,7 @@ class HostProgram(NamedTuple):
 
     program: Program
     core: CoreProgram
+    recompute: bool
 
     def run(self, call: Call, arrays: Arrays) -> Tuple[HostRun, List[np.ndarray]]:
         """A run and its outputs."""
@@ -40,7 +41,7 @@ class HostProgram(NamedTuple):
         def given(values: Any) -> List[np.ndarray]:
             return [np.ascontiguousarray(a, encoded.dtype) for a in values]
 
-        run = HostRun(self.core, replace(call, program=self.program), arrays.fields)
+        run = HostRun(self.core, replace(call, program=self.program), arrays.fields, self.recompute)
         return run, run.forward(given(arrays.params[name[1:]] for _, name in encoded.shared),
                                 given(arrays.params[name] for name in encoded.tables), given(arrays.args))
 
@@ -67,13 +68,13 @@ class SecondPrograms:
         An operator has no second order, or the core cannot run one of the programs.
     """
 
-    def __init__(self, call: Call):
+    def __init__(self, call: Call, recompute: bool):
         lifted = lift(*specialized(call))
         self.lifted = lifted.ops
         shapes = {p.name: _like(p.shape, p.dtype) for p in lifted.program.params if p.name not in call.params}
         base = replace(call, program=lifted.program, params={**call.params, **shapes})
         program, types = specialized(base)
-        self.primal = HostProgram(lifted.program, _in_core(base))
+        self.primal = HostProgram(lifted.program, _in_core(base), recompute)
         self.floats = [p.name for p in program.params if p.dtype.startswith("float") and not p.state]
         self.constants = [p.name for p in program.params if p.name not in self.floats]
         read = self.primal.core.encoded.fields
@@ -86,7 +87,7 @@ class SecondPrograms:
         fields.update((tangent_name(n), _like(fields[n].shape, fields[n].dtype)) for n in self.fields)
         args = self._woven(call.args, call.args)
         self.tangent = HostProgram(made.program, _in_core(replace(
-            base, program=made.program, params=params, fields=fields, args=args)))
+            base, program=made.program, params=params, fields=fields, args=args)), recompute)
 
     def _woven(self, args: Sequence[Any], directions: Sequence[Any]) -> List[Any]:
         """Arguments, each with its tangent behind it."""
