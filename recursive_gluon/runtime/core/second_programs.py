@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Dict, List, Mapping, NamedTuple, Sequence, Tuple
+from typing import Any, List, Mapping, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
@@ -60,7 +60,8 @@ class HostProgram(NamedTuple):
 class SecondPrograms:
     """What calls like `call` run: `primal`, `tangent`, and `lifted`, the operators that come before.
 
-    `moves`: which outputs have tangents; `inputs`: names of the floating parameters, then fields, that the call reads.
+    `floats` and `fields` are the names of parameters and fields with tangents, `constants` the other parameters;
+    `moving_args` and `moves` say which arguments and outputs have tangents.
 
     Raises
     ------
@@ -124,7 +125,7 @@ def _in_core(call: Call) -> CoreProgram:
     for function, _ in program.encoded.shared:
         if function:
             ops = compiled(call).recipe.shared_ops[function]
-            names: Dict[str, str] = {f"{op.op} at {op.where}": "" for op in ops}
+            names = dict.fromkeys(f"{op.op} at {op.where}" for op in ops)
             raise SecondOrderError(f"second-order gradients of what {function} computes from parameters alone are not "
                                    f"known ({', '.join(names)}); compute it before the call and pass it as an argument")
     return program
