@@ -93,16 +93,17 @@ def _of_higher_order(error: BaseException) -> BaseException:
     if name == _TWICE:
         return SecondOrderError("a third-order gradient of a RecursiveBlock was asked for; there are first and second "
                                 "ones")
-    # Others may be no operators of ours: MXNet's error stays what it is, with advice.
+    advice = ""
     if name == "_grad_add":
-        return type(error)(f"{error}\nMXNet does not differentiate a sum of eight or more gradients of one array. Give "
-                           f"a RecursiveBlock all trees in one call, or set MXNET_EXEC_INPLACE_GRAD_SUM_CAP above the "
-                           f"number of uses before mxnet is imported.")
-    if name in _ONCE or (name and native.operator_library.cache_info().currsize):
-        return type(error)(f"{error}\nFew of MXNet's operators have a second-order gradient, and hybridized blocks of "
-                           f"its own have none. A RecursiveBlock has one after net.hybridize(second_order=True); what lies "
-                           f"between it and the first gradient, such as a loss, can be a RecursiveBlock too.")
-    return error
+        advice = ("MXNet does not differentiate a sum of eight or more gradients of one array. Give a RecursiveBlock all "
+                  "trees in one call, or set MXNET_EXEC_INPLACE_GRAD_SUM_CAP above the number of uses before mxnet is "
+                  "imported.")
+    elif name in _ONCE or (name and native.operator_library.cache_info().currsize):
+        advice = ("Few of MXNet's operators have a second-order gradient, and hybridized blocks of its own have none. A "
+                  "RecursiveBlock has one after net.hybridize(second_order=True); what lies between it and the first "
+                  "gradient, such as a loss, can be a RecursiveBlock too.")
+    # It may come of no operator of ours: MXNet's error stays what it is.
+    return type(error)(f"{error}\n{advice}") if advice else error
 
 
 def _print(*args, **kwargs):
