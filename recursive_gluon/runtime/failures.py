@@ -95,12 +95,12 @@ def _of_higher_order(error: BaseException) -> BaseException:
                                 "ones")
     advice = ""
     if name == "_grad_add":
-        advice = ("MXNet does not differentiate a sum of eight or more gradients of one array. Give a RecursiveBlock all "
-                  "trees in one call, or set MXNET_EXEC_INPLACE_GRAD_SUM_CAP above the number of uses before mxnet is "
-                  "imported.")
+        advice = ("MXNet does not differentiate a sum of eight or more gradients of one array. Give a RecursiveBlock "
+                  "all trees in one call, or set MXNET_EXEC_INPLACE_GRAD_SUM_CAP above the number of uses before mxnet "
+                  "is imported.")
     elif name in _ONCE or (name and native.operator_library.cache_info().currsize):
-        advice = ("Few of MXNet's operators have a second-order gradient, and hybridized blocks of its own have none. A "
-                  "RecursiveBlock has one after net.hybridize(second_order=True); what lies between it and the first "
+        advice = ("Few of MXNet's operators have a second-order gradient, and hybridized blocks of its own have none. "
+                  "A RecursiveBlock has one after net.hybridize(second_order=True); what lies between it and the first "
                   "gradient, such as a loss, can be a RecursiveBlock too.")
     # It may come of no operator of ours: MXNet's error stays what it is.
     return type(error)(f"{error}\n{advice}") if advice else error
