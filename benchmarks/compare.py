@@ -334,8 +334,9 @@ def to_the_floor(settings, found):
         flops = found[0]["mflop_per_tree"][model][mode] * 1e6
         top = rate * 1e9 / flops
         reached = {name: row["rate"] / top for name, row in rows.items() if row}
+        best_first = sorted(reached.items(), key=lambda r: -r[1])
         lines.append(f"{model}, batch {batch}, {mode}: {flops / 1e6:.1f} MFLOP a tree, at most {top:,.0f} trees/s; "
-                     "reached: " + ", ".join(f"{name} {part:.0%}" for name, part in sorted(reached.items(), key=lambda r: -r[1])))
+                     "reached: " + ", ".join(f"{name} {part:.0%}" for name, part in best_first))
     return "\n".join(lines)
 
 
@@ -401,8 +402,8 @@ def main(argv=None):
     versions = {s.name: (s.summary() or {}).get("version") for series in every for s in series}
     print(f"\n{about['machine']}, {datetime.date.today()}")
     print(", ".join(f"{name} {version}" for name, version in versions.items() if version))
-    print(f"{args.trees} trees; median of {args.repeats} runs of {args.seconds:g} s, ± half of highest - lowest; each at\n"
-          f"its best number of threads, {' or '.join(map(str, tried))} (¹ = one thread); * = others used more than "
+    print(f"{args.trees} trees; median of {args.repeats} runs of {args.seconds:g} s, ± half of highest - lowest;\n"
+          f"each at its best number of threads, {' or '.join(map(str, tried))} (¹ = one thread); * = others used more than "
           f"{QUIET} % of the machine")
     for model in args.models:
         cells = {(batch, mode): settings[model, batch, mode] for mode in args.modes for batch in args.batches

@@ -16,7 +16,7 @@ from .core_calls import CoreCalls, pick
 from .data.forest import Forest, latest_layout
 from .data.tree import Tree
 from .eager import EagerRun, current_run
-from .errors import EmptyForestError, TraceError
+from .errors import EmptyForestError, SecondOrderError, TraceError
 from .program import Program
 from .program.infer import infer
 from .program.ir import Param
@@ -68,7 +68,7 @@ class RecursiveBlock(HybridBlock):
 
     def __init__(self, prefix: Optional[str] = None, params=None):
         super().__init__(prefix=prefix, params=params)
-        self._executor, self._max_depth, self._recompute = "auto", 10_000, False
+        self._executor, self._max_depth, self._recompute, self._second_order = "auto", 10_000, False, False
         self._core = CoreCalls(self)
         self._sources: Dict[Any, "Source"] = {}
         self._graphs: Dict[Any, tuple] = {}
@@ -86,6 +86,7 @@ class RecursiveBlock(HybridBlock):
         executor: Optional[str] = None,
         max_depth: Optional[int] = None,
         recompute: Optional[bool] = None,
+        second_order: Optional[bool] = None,
         **kwargs,
     ):
         """Run calls as graphs; takes what ``HybridBlock.hybridize`` takes, and
@@ -101,11 +102,23 @@ class RecursiveBlock(HybridBlock):
         recompute : bool, default False
             On the core: keep only what passes between calls, and compute the rest again for the gradient, which is the
             same but for the order of sums.
+        second_order : bool, default False
+            Recorded calls have gradients that have gradients: ``autograd.grad(..., create_graph=True)`` may be
+            followed by ``backward()``. Such calls run on the core, compute more than others, and give dense gradients
+            of embeddings; a body without second order raises SecondOrderError when it is called. Of MXNet's own
+            operators few have a second order: a loss that is to be differentiated twice is best written as a
+            RecursiveBlock without a node (docs/design/0006).
         """
-        if executor is not None:
-            if executor not in EXECUTORS:
-                raise ValueError(f"executor={executor!r}; there are: {', '.join(sorted(EXECUTORS))}")
-            self._executor = executor
+        if executor is not None and executor not in EXECUTORS:
+            raise ValueError(f"executor={executor!r}; there are: {', '.join(sorted(EXECUTORS))}")
+        executor = executor or self._executor
+        second_order = self._second_order if second_order is None else bool(second_order)
+        if second_order and executor not in ("auto", "native"):
+            raise SecondOrderError(
+                f"second_order=True needs the native core, and executor={executor!r} was asked for; leave one of them "
+                f"out"
+            )
+        self._executor, self._second_order = executor, second_order
         if max_depth is not None:
             self._max_depth = max_depth
         if recompute is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
 
@@ -10,11 +10,13 @@ from ._compat import mx
 from .capture.tracer import regroup_outputs
 from .errors import NativeCoreError
 from .runtime.core.calls import ALL_OUTPUTS, CoreCaller
-from .runtime.executor import NODES, Call
+from .runtime.core.second_order import SecondOrderCaller
+from .runtime.executor import NODES
 from .schedule.faults import Unseen
 
 __all__ = ["CoreCalls"]
 
+Caller = Union[CoreCaller, SecondOrderCaller]
 #: callers that are kept; another mode, type of field or context is another one
 _LIMIT = 16
 
@@ -22,7 +24,7 @@ _LIMIT = 16
 class _Entry(NamedTuple):
     """A caller, or why there is none, and what it was made for: it serves while all that is the same."""
 
-    caller: Optional[CoreCaller]
+    caller: Optional[Caller]
     why: str
     program: Any
     arrays: List[tuple]  # of each parameter: itself, its data, its gradients
@@ -56,7 +58,6 @@ class CoreCalls:
         entry, source, current = found
         if entry.program is not source.live.program or not entry.serves():
             return None
-        caller = entry.caller
         try:
             outputs = self._run(entry, forest, (), (), returns, max_nodes, depth, only)
         except Unseen:
@@ -64,7 +65,8 @@ class CoreCalls:
         block._current = current
         return outputs
 
-    def call(self, source: Any, forest: Any, arguments: tuple, returns: str, max_nodes: int, only: Optional[int]) -> Any:
+    def call(self, source: Any, forest: Any, arguments: tuple, returns: str, max_nodes: int,
+             only: Optional[int]) -> Any:
         """The outputs, nested as the body returns them; None where the core cannot run the call."""
         block = self.block
         ints = tuple(int(a) for a, kind in zip(arguments, source.kinds) if kind == "int")
@@ -118,7 +120,11 @@ class CoreCalls:
             return entry
         call = block._call_for(source, forest, arguments, train, keep=keep)
         mine = [p for p in block._parameters() if p.name in program.by_name]
-        caller, why = CoreCaller.of(call, [p.name for p in mine if p.grad_req != "null"], block._recompute)
+        caller: Optional[Caller]
+        if block._second_order and keep:
+            caller, why = SecondOrderCaller(call, block._recompute), ""
+        else:
+            caller, why = CoreCaller.of(call, [p.name for p in mine if p.grad_req != "null"], block._recompute)
         if len(self.found) >= _LIMIT:
             self.found.clear()
         arrays = [(p, p._data, p._grad) for p in mine]

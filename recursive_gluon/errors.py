@@ -12,7 +12,8 @@ __all__ = [
     'FieldError', 'UnknownTokenError', 'IndexRangeError', 'VectorsError',
     'TraceError', 'NoBaseCaseError', 'UnseenPath', 'DepthLimitError', 'PathMismatchError', 'VisitError',
     'MissingParamsError', 'MaxNodesError',
-    'ProgramFormatError', 'ProgramVersionError', 'VerificationError', 'NativeCoreError', 'NativeCoreWarning',
+    'SecondOrderError', 'ProgramFormatError', 'ProgramVersionError', 'VerificationError', 'NativeCoreError',
+    'NativeCoreWarning',
 ]
 
 
@@ -327,6 +328,23 @@ class MaxNodesError(RecursiveGluonError, ValueError):
         net(forest, nodes=True, max_nodes=15)           # a tree grew to 31 nodes
 
     Declare a larger ``max_nodes``, or pass a depth down and stop at it.
+    """
+
+
+class SecondOrderError(RecursiveGluonError, NotImplementedError):
+    """A net that was hybridized with ``second_order=True`` holds something that has no second-order gradient.
+
+    Examples
+    --------
+    An operator of the body has no rule, or MXNet's gradient of it is not its derivative::
+
+        net.hybridize(second_order=True)
+        with autograd.record():
+            out = net(forest)        # model.py:17: LeakyReLU has no second-order gradient (...)
+
+    Write it with operators that have one, or leave the flag out where first-order gradients are enough::
+
+        net.hybridize()
     """
 
 

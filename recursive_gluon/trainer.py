@@ -213,7 +213,7 @@ class _Plan:
             epsilon = optimizer.float_stable_eps
         elif kind == _MOMENTUM:
             a = optimizer.momentum
-        what = (lrs, wds, rescale, clip, a, b, epsilon, optimizer.lazy_update if self.sparse and kind != _ADAGRAD else None)
+        what = (lrs, wds, rescale, clip, a, b, epsilon, getattr(optimizer, "lazy_update", None))
         if what != self.last:  # rates of a constant step are made once
             rates: List[float] = []
             for k in self.dense:

@@ -89,8 +89,12 @@ class Forest(tuple):
     array([ 0,  1, -1], dtype=int32)
     """
 
+    num_trees: int
+    num_nodes: int
     object_type: Optional[type]
     _names: Structure | JoinLayout
+    _dag: bool
+    _ctx: mx.Context
     _structure: Structure | None = None
     _native: NativeStructure | None = None
 
@@ -121,14 +125,17 @@ class Forest(tuple):
     @classmethod
     def _joined(cls, trees: Any, ctx: mx.Context) -> Forest | None:
         """The forest of trees that are alike, made by the native core; None where it cannot, or is not in use."""
-        layout, addresses = None, []
+        layout: JoinLayout | None = None
+        addresses = []
         for tree in trees if type(trees) in (list, tuple) else ():
             found = tree._joinable() if type(tree) is Tree else None
             if found is None or found[0] is not (layout or found[0]):
                 return None
             layout = found[0]
             addresses.append(found[1])
-        made = None if layout is None else join(addresses, layout.native, ctx.device_id)
+        if layout is None:
+            return None
+        made = join(addresses, layout.native, ctx.device_id)
         if made is None:
             return None
         arrays, native, nodes, dag = made

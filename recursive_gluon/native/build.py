@@ -1,4 +1,5 @@
-"""Compiling the core with the machine's g++, once for each version of the sources, the compiler and MXNet."""
+"""Compiling with the machine's g++, once for each version of the sources, the compiler and MXNet: the core, and the
+operator of second-order gradients, which is a library apart that few need."""
 
 from __future__ import annotations
 
@@ -11,17 +12,17 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, List, Optional, Tuple
 
 import mxnet.libinfo
 
-__all__ = ["BuildError", "Build", "build", "find_compiler", "first_error", "kept", "sanitized"]
+__all__ = ["BuildError", "Build", "CORE", "OPERATOR", "Library", "build", "find_compiler", "first_error", "kept",
+           "sanitized"]
 
-SOURCES = Path(__file__).parent / "src"
-_NAME = "libcore.so"
-_COMMON = ["-std=c++17", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off",
-           "-fopenmp-simd", "-Wall", "-Wextra", "-pthread"]
+_HERE = Path(__file__).parent
+_COMMON = ["-std=c++17", "-fPIC", "-Wall", "-Wextra", "-pthread"]
 #: every src/isa_*.cpp is compiled once for each of these
 _ISAS = {
     "baseline": [],
@@ -29,6 +30,25 @@ _ISAS = {
     "avx512": ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"],
 }
 _SANITIZE = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"]
+
+
+@dataclass(frozen=True)
+class Library:
+    """What can be built: our sources in `folder`, those that come `beside` them in MXNet's wheel, flags of its own."""
+
+    name: str
+    folder: Path
+    flags: Tuple[str, ...] = ()
+    beside: Tuple[str, ...] = ()
+
+    def sources(self, pattern: str = "*") -> List[Path]:
+        return sorted(p for p in self.folder.glob(pattern) if p.suffix in (".cpp", ".h", ".def"))
+
+
+CORE = Library("libcore.so", _HERE / "src", ("-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math",
+                                             "-ffp-contract=off", "-fopenmp-simd"))
+#: its functions are found by MXNet by name, so they are not hidden
+OPERATOR = Library("liboperator.so", _HERE / "operator", beside=("src/lib_api.cc",))
 
 
 class BuildError(Exception):
@@ -47,8 +67,8 @@ def sanitized() -> bool:
     return os.environ.get("RECURSIVE_GLUON_SANITIZE", "") not in ("", "0")
 
 
-def build(fresh: bool = False) -> Build:
-    """Find the library in the cache, or compile it; `fresh`: compile it anyway.
+def build(library: Library = CORE, fresh: bool = False) -> Build:
+    """Find a library in the cache, or compile it; `fresh`: compile it anyway.
 
     Raises
     ------
@@ -57,7 +77,8 @@ def build(fresh: bool = False) -> Build:
     """
     compiler, version = find_compiler()
     libmxnet = Path(mxnet.libinfo.find_lib_path()[0]).resolve()
-    return kept(_NAME, _key(version, libmxnet), version, lambda work: _compile(compiler, work, libmxnet), fresh)
+    return kept(library.name, _key(library, version, libmxnet), version,
+                lambda work: _compile(library, compiler, work, libmxnet), fresh)
 
 
 def kept(name: str, key: str, compiler: str, make: Callable[[Path], Path], fresh: bool) -> Build:
@@ -118,25 +139,22 @@ def _caches() -> List[Path]:
     return [Path(home) / "recursive_gluon", shared]
 
 
-def _key(version: str, libmxnet: Path) -> str:
+def _key(library: Library, version: str, libmxnet: Path) -> str:
     state = libmxnet.stat()
-    about = hashlib.sha256(repr((version, _COMMON, _ISAS, sanitized(), platform.machine(), str(libmxnet), state.st_size,
-                                 state.st_mtime_ns)).encode())
-    for path in _sources("*"):
+    about = hashlib.sha256(repr((version, _COMMON, library.flags, _ISAS, sanitized(), platform.machine(), str(libmxnet),
+                                 state.st_size, state.st_mtime_ns)).encode())
+    for path in library.sources():
         about.update(path.name.encode() + b"\0" + path.read_bytes())
     return about.hexdigest()[:24]
 
 
-def _sources(pattern: str) -> List[Path]:
-    return sorted(p for p in SOURCES.glob(pattern) if p.suffix in (".cpp", ".h", ".def"))
-
-
-def _units() -> List[Tuple[Path, str, List[str]]]:
+def _units(library: Library) -> List[Tuple[Path, str, List[str]]]:
     """(source, name of the object, flags of its own)."""
     x86 = platform.machine() in ("x86_64", "AMD64")
     plain = [] if x86 else ["-DRG_ONLY_BASELINE"]
     units = []
-    for path in _sources("*.cpp"):
+    beside = [Path(mxnet.libinfo.find_include_path()).parent / name for name in library.beside]
+    for path in [*library.sources("*.cpp"), *beside]:
         if path.name.startswith("isa_"):
             units += [(path, f"{path.stem}.{isa}.o", [f"-DRG_ISA_NAME={isa}", *flags, *plain])
                       for isa, flags in _ISAS.items() if x86 or isa == "baseline"]
@@ -145,8 +163,9 @@ def _units() -> List[Tuple[Path, str, List[str]]]:
     return units
 
 
-def _compile(compiler: str, work: Path, libmxnet: Path) -> Path:
-    flags = [*_COMMON, *(_SANITIZE if sanitized() else ["-O3"]), f"-I{mxnet.libinfo.find_include_path()}"]
+def _compile(library: Library, compiler: str, work: Path, libmxnet: Path) -> Path:
+    flags = [*_COMMON, *library.flags, *(_SANITIZE if sanitized() else ["-O3"]),
+             "-isystem", mxnet.libinfo.find_include_path()]
     note = _Note()
 
     def one(unit: Tuple[Path, str, List[str]]) -> Optional[str]:
@@ -157,12 +176,12 @@ def _compile(compiler: str, work: Path, libmxnet: Path) -> Path:
         return None if done.returncode == 0 else f"{source.name}: {first_error(done.stderr)}"
 
     # The longest first: files for every instruction set.
-    units = sorted(_units(), key=lambda u: (not u[0].name.startswith("isa_"), -u[0].stat().st_size))
+    units = sorted(_units(library), key=lambda u: (not u[0].name.startswith("isa_"), -u[0].stat().st_size))
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         failed = [error for error in pool.map(one, units) if error]
     if failed:
         raise BuildError(f"the compiler failed: {'; '.join(failed[:3])}")
-    made = work / _NAME
+    made = work / library.name
     link = [compiler, "-shared", *(_SANITIZE if sanitized() else []), "-o", str(made),
             *(str(work / name) for _, name, _ in units), str(libmxnet), f"-Wl,-rpath,{libmxnet.parent}", "-pthread",
             "-ldl"]

@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Iterator, List, Tuple
 
-from .build import SOURCES, Build, BuildError, find_compiler, first_error, kept
+from .build import CORE, Build, BuildError, find_compiler, first_error, kept
 
 __all__ = ["CudaStatus", "build_cuda", "cuda_status", "open_cuda"]
 
@@ -120,8 +120,9 @@ def _code(nvcc: str) -> List[str]:
 def _sources() -> List[Path]:
     """All that the library depends on."""
     kinds = {".h", ".def", ".cu", ".cuh"}
-    own = [path for folder in (SOURCES, SOURCES / "cuda") for path in folder.iterdir() if path.suffix in kinds]
-    return sorted([*own, *(SOURCES / name for name in _SHARED)])
+    sources = CORE.folder
+    own = [path for folder in (sources, sources / "cuda") for path in folder.iterdir() if path.suffix in kinds]
+    return sorted([*own, *(sources / name for name in _SHARED)])
 
 
 def _compile(command: List[str], work: Path) -> Path:

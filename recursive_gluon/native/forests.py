@@ -23,10 +23,12 @@ _TYPES = {"float32": 0, "int32": 4}
 class TreeView(ctypes.Structure):
     """A tree's arrays; the same layout as TreeView of native/src/forest_api.cpp."""
 
-    _fields_ = [("nodes", _i64), ("edges", _i64), ("child_offsets", _p), ("children", _p), ("fields", _p), ("dag", _i64)]
+    _fields_ = [("nodes", _i64), ("edges", _i64), ("child_offsets", _p), ("children", _p), ("fields", _p),
+                ("dag", _i64)]
 
     @classmethod
-    def of(cls, child_offsets: np.ndarray, children: np.ndarray, columns: Sequence[np.ndarray], dag: bool) -> "TreeView":
+    def of(cls, child_offsets: np.ndarray, children: np.ndarray, columns: Sequence[np.ndarray],
+           dag: bool) -> "TreeView":
         arrays = [np.ascontiguousarray(a) for a in (child_offsets, children, *columns)]
         data = (_p * max(len(columns), 1))(*(a.ctypes.data for a in arrays[2:]))
         view = cls(len(child_offsets) - 1, len(children), arrays[0].ctypes.data, arrays[1].ctypes.data,
@@ -39,7 +41,8 @@ class TreeView(ctypes.Structure):
 class _LayoutView(ctypes.Structure):
     """The same layout as LayoutView of native/src/forest_api.cpp."""
 
-    _fields_ = [("num_fields", _i64), ("name_words", _i64), *((name, _p) for name in ("names", "types", "ndims", "dims"))]
+    _fields_ = [("num_fields", _i64), ("name_words", _i64),
+                *((name, _p) for name in ("names", "types", "ndims", "dims"))]
 
 
 class ForestLayout:
@@ -67,7 +70,8 @@ class NativeStructure:
 
     @classmethod
     def of(cls, lib: ctypes.CDLL, structure: Any) -> Optional["NativeStructure"]:
-        """A copy of a :class:`~recursive_gluon.structure.Structure`; None, with the core's error set, if it is wrong."""
+        """A copy of a :class:`~recursive_gluon.structure.Structure`; None, with the core's error set, if it is wrong.
+        """
         four = (structure.tree_offsets, structure.roots, structure.child_offsets, structure.children)
         arrays = [np.ascontiguousarray(a, np.int32) for a in four]
         handle = lib.rg_structure_new(structure.num_trees, structure.num_nodes, len(arrays[3]),
@@ -98,9 +102,8 @@ def join(views: List[int], layout: ForestLayout, device: int) -> Optional[Tuple[
     arrays, sizes = (_p * (layout.num_fields + 1))(), (_i64 * 2)()
     handle = lib.rg_forest_join(count, (_p * count)(*views), layout.address, device, arrays, sizes)
     if not handle:
-        text = ctypes.create_string_buffer(4096)
-        none = ctypes.c_int64(0)
-        lib.rg_error(ctypes.byref(ctypes.c_int32()), text, len(text), None, ctypes.byref(none), None, ctypes.byref(none))
+        text, none = ctypes.create_string_buffer(4096), ctypes.byref(ctypes.c_int64(0))
+        lib.rg_error(ctypes.byref(ctypes.c_int32()), text, len(text), None, none, None, none)
         raise NativeCoreError(f"native core: {text.value.decode(errors='replace')}")
     nd = mx.nd.NDArray
     return [nd(NDArrayHandle(a)) for a in arrays], NativeStructure(lib, handle), sizes[0], bool(sizes[1])

@@ -9,16 +9,18 @@ import sysconfig
 import threading
 import warnings
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import mxnet.libinfo
+from mxnet.base import _LIB, py_str
 
-from ..errors import NativeCoreWarning
-from .build import Build, BuildError, build
+from ..errors import NativeCoreError, NativeCoreWarning
+from .build import OPERATOR, Build, BuildError, build
 
-__all__ = ["Status", "library", "loaded", "status"]
+__all__ = ["Status", "library", "loaded", "operator_library", "status"]
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,26 @@ def loaded() -> Optional[ctypes.CDLL]:
 def status() -> Status:
     """What is known about the core; builds and loads it if that was not tried yet."""
     return _load()[1]
+
+
+@lru_cache(maxsize=None)
+def operator_library() -> ctypes.CDLL:
+    """The library of the operator of second-order gradients, built at first use; MXNet knows its operators then.
+
+    Raises
+    ------
+    NativeCoreError
+        It cannot be built, or MXNet refuses it.
+    """
+    try:
+        path = str(build(OPERATOR).path)
+        if _LIB.MXLoadLib(os.fsencode(path), 0) != 0:
+            raise NativeCoreError(f"MXNet does not load the operator of second-order gradients: "
+                                  f"{py_str(_LIB.MXGetLastError()).strip()}")
+        return ctypes.CDLL(path)
+    except (BuildError, OSError) as error:
+        raise NativeCoreError(f"no operator of second-order gradients: {error}; install a compiler, or leave out "
+                              f"second_order=True") from None
 
 
 def _load() -> Tuple[Optional[ctypes.CDLL], Status]:

@@ -13,7 +13,7 @@ from .._compat import mx
 from ..program.ir import Op
 
 __all__ = [
-    "address", "call", "gather_sum", "host_copy", "host_view", "put_rows", "rows_of", "run_ops",
+    "address", "call", "gather_sum", "host_copy", "host_view", "memory", "put_rows", "rows_of", "run_ops",
     "upload", "embedding_grad", "add_grads", "assign",
 ]
 
@@ -69,12 +69,16 @@ def host_view(array) -> np.ndarray:
     if array.context.device_type != "cpu" or array.stype != "default":
         return array.asnumpy()
     array.wait_to_read()
-    where, dtype = address(array), np.dtype(array.dtype)
-    if not where or not array.size:
-        return np.empty(array.shape, dtype)
-    raw = (ctypes.c_char * (array.size * dtype.itemsize)).from_address(where)
-    view = np.frombuffer(raw, dtype).reshape(array.shape)
-    return view
+    return memory(address(array), array.shape, array.dtype)
+
+
+def memory(where: int, shape: Sequence[int], dtype: Any) -> np.ndarray:
+    """What lies at an address, as an array that does not own it."""
+    size, dtype = int(np.prod(shape)), np.dtype(dtype)
+    if not where or not size:
+        return np.empty(shape, dtype)
+    raw = (ctypes.c_char * (size * dtype.itemsize)).from_address(where)
+    return np.frombuffer(raw, dtype).reshape(shape)
 
 
 def host_copy(array) -> np.ndarray:

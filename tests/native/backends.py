@@ -8,7 +8,7 @@ import numpy as np
 
 from recursive_gluon import native
 from recursive_gluon.errors import NativeCoreError
-from recursive_gluon.native.build import SOURCES, find_compiler
+from recursive_gluon.native.build import CORE, find_compiler
 from recursive_gluon.runtime.core import binding
 
 LAUNCH, RECORD, WAIT = range(3)
@@ -191,7 +191,7 @@ def cuda_on_cpu(folder):
              "-Wall", "-Wextra", "-Werror", f"-I{ON_CPU}",
              "-fsanitize=bounds", "-fsanitize-undefined-trap-on-error"]  # a thread's own values are an array
     backend, cublas = folder / "libcuda_on_cpu.so", folder / "libcublas_on_cpu.so"
-    subprocess.run([*flags, "-x", "c++", str(SOURCES / "cuda" / "backend.cu"), str(SOURCES / "launch.cpp"), "-o",
+    subprocess.run([*flags, "-x", "c++", str(CORE.folder / "cuda" / "backend.cu"), str(CORE.folder / "launch.cpp"), "-o",
                     str(backend), "-ldl"], check=True)
     subprocess.run([*flags, str(ON_CPU / "cublas.cpp"), "-o", str(cublas)], check=True)
     return backend, cublas

@@ -9,9 +9,11 @@ from nets import forest_of
 
 import recursive_gluon as rg
 from recursive_gluon._compat import mx
+from recursive_gluon.native.forests import NativeStructure
 from recursive_gluon.runtime.core import binding
 from recursive_gluon.runtime.core.programs import core_program
 from recursive_gluon.runtime.recipes import compiled
+from recursive_gluon.structure import Structure
 
 pytestmark = pytest.mark.skipif(binding.core() is None, reason="no native core on this machine")
 
@@ -48,13 +50,16 @@ class Runner:
         types = (ctypes.c_int64 * n)(*(binding.FIELD_TYPES[a.dtype.name] for a in self.fields))
         cols = (ctypes.c_int64 * n)(*([1] * n))
         ints = (ctypes.c_int64 * 1)(0)
-        args = binding.RunArgs(len(arrays[0]) - 1, len(arrays[2]) - 1, len(arrays[3]), *(a.ctypes.data for a in arrays),
-                               *(ctypes.addressof(x) for x in (data, types, cols, ints)), 50, 0, n, 0, 0, 0, 0, 0)
+        structure = NativeStructure.of(lib, Structure(*arrays))
+        if structure is None:
+            return False
+        args = binding.RunArgs(structure.handle, *(ctypes.addressof(x) for x in (data, types, cols, ints)), 50, 0, n, 0,
+                               0, 0, 0, 0)
         run = lib.rg_run_new(handle, ctypes.byref(args))
         if not run:
             return False
         room = self.room.ctypes.data
-        done = lib.rg_run_forward(run, binding.pointers([room] * 16), binding.pointers([room] * 4), 0,
+        done = lib.rg_run_forward(run, binding.pointers([room] * 16), binding.pointers([room] * 4),
                                   binding.pointers([room] * 4), 0) == 0
         lib.rg_run_free(run)
         return done

@@ -411,7 +411,7 @@ void small_product(const float* x, int64_t ldx, const float* w, int64_t m, int64
       }
     }
   for (int64_t j = n / 4 * 4; j < n; ++j)
-    for (int64_t r = 0; r < m; ++r) y[r * ldy + j] = dot_of(x + r * ldx, w + j * k, k);
+    for (int64_t r = 0; r < m; ++r) y[r * ldy + j] = dot_of<float>(x + r * ldx, w + j * k, k);
 }
 
 template <class T>

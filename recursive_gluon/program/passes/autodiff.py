@@ -84,7 +84,8 @@ class _Pass:
         self.count = 0
         for v, g in self.result.ograds.items():
             self.types[g] = type_of(v)
-            self.rows.add(g)
+            if v in self.rows:
+                self.rows.add(g)
         self.contributions: Dict[str, List[str]] = {v: [g] for v, g in self.result.ograds.items()}
         self.slices: Dict[str, Dict[int, List[tuple]]] = {}
 
@@ -170,7 +171,7 @@ class _Pass:
 
     def _slice(self, op: Op, ograd) -> bool:
         """Slices of one tensor are joined at the end: a Concat instead of a sum of padded pieces."""
-        if op.op != "slice_axis" or op.inputs[0] not in self.rows:
+        if op.op != "slice_axis" or ograd in self.over:
             return False
         shape = self.shape(op.inputs[0])
         axis = as_axis(integer(op.attrs, "axis", 0), len(shape))

@@ -6,7 +6,7 @@ input the result is a per-frame value; for a shared input it is the sum over all
 
 from typing import Callable, Dict, List, Optional, Sequence
 
-from . import gradients_elementwise, gradients_layers, gradients_shapes
+from . import gradients_elementwise, gradients_layers, gradients_second, gradients_shapes
 from .gradient_case import Case, Emit, Value, join_slices, reduce_to
 from .site import Site
 
@@ -39,7 +39,7 @@ def _none(case: Case) -> list:
 
 
 RULES: Dict[str, Callable[[Case], list]] = {op: _none for op in NO_GRADIENT}
-for _family in (gradients_elementwise, gradients_shapes, gradients_layers):
+for _family in (gradients_elementwise, gradients_shapes, gradients_layers, gradients_second):
     RULES.update(_family.RULES)
 
 

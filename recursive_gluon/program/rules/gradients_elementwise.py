@@ -192,6 +192,8 @@ _SCALAR = {
 
 
 def _negated(c, index, value):
+    if not any(c.site.rows):  # then the reduction turned round meets a parameter before the sign does
+        return c.reduce(index, c.row('negative', value))
     return c.on(index, 'negative', c.reduce(index, value))
 
 

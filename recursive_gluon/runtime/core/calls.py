@@ -71,35 +71,39 @@ class CoreCaller:
         shared = [None if function else self.params[name[1:]] for function, name in encoded.shared]
         fields = [call.fields[name] for name in encoded.fields]
         places = {name: i for i, name in enumerate(call.fields)}
-        integers = {
+        integers: Dict[str, List[int]] = {
             "shared_wanted": [bool(function) or name[1:] in wanted for function, name in encoded.shared],
             "table_wanted": [name in wanted for name in encoded.tables],
             "fields": [1 + places[name] for name in encoded.fields],
-            "field_taped": [bool(cols) and np.dtype(f.dtype).kind == "f" for f, cols in zip(fields, encoded.field_cols)],
+            "field_taped": [bool(cols) and np.dtype(f.dtype).kind == "f"
+                            for f, cols in zip(fields, encoded.field_cols)],
         }
-        longs = {
+        longs: Dict[str, List[int]] = {
             "field_types": [FIELD_TYPES[np.dtype(f.dtype).name] for f in fields],
             "field_cols": [int(np.prod(f.shape[1:], dtype=np.int64)) for f in fields],
             "output_ndims": [len(shape) for shape, _ in encoded.outputs],
             "output_dims": [n for shape, _ in encoded.outputs for n in shape],
         }
-        texts: List[Optional[bytes]] = []
+        texts: List[Optional[bytes]] = []  # key, value, ..., None; a table each
         for name, table in zip(encoded.tables, tables):
-            attrs = {"input_dim": table.shape[0], "output_dim": table.shape[1], "dtype": np.dtype(table.dtype).name,
-                     "sparse_grad": call.program.by_name[name].sparse_grad}
+            attrs: Dict[str, Any] = {
+                "input_dim": table.shape[0], "output_dim": table.shape[1], "dtype": np.dtype(table.dtype).name,
+                "sparse_grad": call.program.by_name[name].sparse_grad}
             texts += [str(word).encode() for item in attrs.items() for word in item] + [None]
         arrays: Dict[str, Any] = {
             "shared": pointers([0 if a is None else a.handle.value for a in shared]),
             "tables": pointers([a.handle.value for a in tables]),
             **{name: (_i32 * max(len(values), 1))(*values) for name, values in integers.items()},
             **{name: (_i64 * max(len(values), 1))(*values) for name, values in longs.items()},
-            "embeddings": (ctypes.c_char_p * max(len(texts), 1))(*texts),
+            "embeddings": (ctypes.c_char_p * max(len(texts), 1))(*texts),  # type: ignore[arg-type]
         }
         args = _CallerArgs(
             **{name: ctypes.addressof(array) for name, array in arrays.items()}, num_fields=len(fields),
             num_outputs=len(encoded.outputs), type=_TYPES[encoded.dtype], device=call.ctx.device_id, record=call.keep,
             recompute=recompute)
-        self.lib, self.outputs = program.lib, len(encoded.outputs)
+        assert program.lib is not None
+        self.lib: ctypes.CDLL = program.lib
+        self.outputs = len(encoded.outputs)
         self.handle = self.lib.rg_caller_new(program.handle, ctypes.byref(args))
         if not self.handle:
             raise self._failure(None, 0, 0)
@@ -135,7 +139,8 @@ class CoreCaller:
         alive: List[Any] = []
         if args or ints or self.hoisted or self.random:
             computed = self._hoist()
-            more = [pointers([a.handle.value for a in args]), pointers([0 if a is None else a.handle.value for a in computed]),
+            more = [pointers([a.handle.value for a in args]),
+                    pointers([0 if a is None else a.handle.value for a in computed]),
                     (_i64 * max(len(ints), 1))(*ints)]
             invocation.args, invocation.computed, invocation.ints = (ctypes.addressof(a) for a in more)
             invocation.num_args, invocation.num_ints = len(args), len(ints)
@@ -152,7 +157,7 @@ class CoreCaller:
         return failure(self.program.recipe, forest and forest.structure, max_nodes, max_depth)
 
     def _hoist(self) -> List[Any]:
-        """What bodies compute from parameters alone, by MXNet's operators, on its tape; None for the other shared ones."""
+        """What bodies compute from parameters alone, by MXNet's operators, on its tape; None for a parameter."""
         made: Dict[str, Dict[str, Any]] = {}
         computed: List[Any] = [None] * len(self.program.encoded.shared)
         for i in self.hoisted:

@@ -14,7 +14,7 @@ from ...program.rules.site import number, size
 from ...schedule.plan import Plan
 from ...schedule.recipe import FRAME, Port, Recipe, Segment, Slot
 from ..kernels import slot_group
-from .fuse import SHARED, Instr, Operand
+from .fuse import OPERANDS, SHARED, Instr, Operand
 from .lower import SegmentCode, lower_segment
 from .tensors import Shares
 from .unsupported import Unsupported
@@ -332,8 +332,8 @@ class _Encoder:
         self.put(o.place, number_, o.offset, o.cols)
 
     def _instr(self, instr: Instr) -> None:
-        if len(instr.ins) > 64 or len(instr.outs) > 64:
-            raise Unsupported("an element-wise program has more than 64 operands")
+        if max(len(instr.ins), len(instr.outs)) > OPERANDS:
+            raise Unsupported(f"an element-wise program has more than {OPERANDS} operands")
         self.put(_CODES.index(instr.code))
         for operands in (instr.ins, instr.outs):
             self.put(len(operands))

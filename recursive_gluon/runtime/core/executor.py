@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, Dict, List, Sequence, Tuple
 
 import numpy as np
 
 from ..._compat import mx
-from ..arrays import address, embedding_grad, host_view, run_ops
+from ..arrays import embedding_grad, host_view, run_ops
 from ..executor import Call, Gradients, Result
 from ..recipes import compiled
-from .binding import pointers
-from .programs import CoreRun, core_program
+from .host_run import HostRun
+from .programs import core_program
 
 __all__ = ["NativeRun", "run"]
 
@@ -33,40 +32,29 @@ class NativeRun(Result):
             raise RuntimeError(f"the native core cannot run this: {why}")
         self.program = program
         fields = {name: host_view(call.fields[name]) for name in program.encoded.fields}
-        self.run = CoreRun(program, call, fields, recompute, trace)
+        self.host = HostRun(program, call, fields, recompute, trace)
+        self.run = self.host.run
 
     def release(self) -> None:
-        self.run.release()
+        self.host.release()
 
     # -- forward --------------------
     def forward(self) -> Result:
-        call, encoded, run = self.call, self.program.encoded, self.run
-        self.shared = self._shared()
-        self.args = [a if np.dtype(a.dtype).name == encoded.dtype else a.astype(encoded.dtype) for a in call.args]
-        tables = [call.params[name] for name in encoded.tables]
-        for array in (*self.shared, *self.args, *tables):
-            array.wait_to_read()
-        self.alive = (self.shared, self.args, tables)
-        run.check(run.lib.rg_run_forward(
-            run.handle, pointers([address(a) for a in self.shared]), pointers([address(a) for a in tables]),
-            pointers([address(a) for a in self.args]), call.seed & 0xFFFFFFFFFFFFFFFF))
-        rows = call.structure.num_trees * call.max_nodes if call.max_nodes else run.lib.rg_run_rows(run.handle)
-        for j, (shape, dtype) in enumerate(encoded.outputs):
-            lead = (call.structure.num_trees, call.max_nodes) if call.max_nodes else (rows,)
-            fill = partial(run.lib.rg_run_output, run.handle, j)
-            self.outputs.append(self._array((*lead, *shape), dtype, fill))
+        call, encoded = self.call, self.program.encoded
+        args = [a if np.dtype(a.dtype).name == encoded.dtype else a.astype(encoded.dtype) for a in call.args]
+        self.alive = shared, args, tables = self._shared(), args, [call.params[name] for name in encoded.tables]
+        outputs = self.host.forward(*([host_view(a) for a in arrays] for arrays in (shared, tables, args)))
+        self.outputs = [self._array(out) for out in outputs]
         if call.max_nodes:
-            fill = partial(run.lib.rg_run_counts, run.handle)
-            self.count = self._array((call.structure.num_trees,), "int32", fill)
-        self.statistics = {"rounds": run.figure(0), "batches": run.figure(1)}
+            self.count = self._array(self.host.counts())
+        self.statistics = {"rounds": self.run.figure(0), "batches": self.run.figure(1)}
         if not call.keep:
             self.release()
         return self
 
-    def _array(self, shape: Tuple[int, ...], dtype: str, fill) -> Any:
-        out = np.empty(shape, dtype)
-        self.run.check(fill(out.ctypes.data))
-        return mx.nd.array(out, ctx=self.call.ctx, dtype=dtype) if out.size else mx.nd.zeros(shape, dtype=dtype)
+    def _array(self, out: np.ndarray) -> Any:
+        dtype = out.dtype
+        return mx.nd.array(out, ctx=self.call.ctx, dtype=dtype) if out.size else mx.nd.zeros(out.shape, dtype=dtype)
 
     def _shared(self) -> List[Any]:
         """Parameters, and what bodies compute from parameters alone by MXNet's operators."""
@@ -84,41 +72,23 @@ class NativeRun(Result):
 
     # -- backward --------------------
     def backward(self, ograds: Sequence[Any]) -> Gradients:
-        call, encoded, run = self.call, self.program.encoded, self.run
-        n = call.structure.num_nodes
-        shared = [np.empty(a.shape, encoded.dtype) for a in self.shared]
-        tables = [np.zeros((max(run.lookups(t), 1), call.params[name].shape[1]), encoded.dtype)
-                  for t, name in enumerate(encoded.tables)]
-        fields = [np.zeros((n, cols), encoded.dtype) if cols and self._floating(name) else None
-                  for name, cols in zip(encoded.fields, encoded.field_cols)]
-        args = [np.zeros(a.shape, encoded.dtype) for a in self.args]
-        given = [host_view(g) for g in ograds]
-        flat: List[Any] = [*shared, *tables, *fields, *args]
-        counts = np.array([len(shared), len(tables), len(fields), len(args)], np.int64)
-        requests = np.array([0 if a is None else 1 for a in flat], np.int32)
-        run.check(run.lib.rg_run_backward(
-            run.handle, pointers([g.ctypes.data for g in given]), counts.ctypes.data,
-            pointers([0 if a is None else a.ctypes.data for a in flat]), requests.ctypes.data))
+        call, encoded = self.call, self.program.encoded
+        found = self.host.backward([host_view(g) for g in ograds])
         gradients = Gradients()
-        self._give_shared(gradients, shared)
-        for t, name in enumerate(encoded.tables):
-            if run.lookups(t):
-                gradients.params[name] = self._table_gradient(t, name, tables[t])
-        for name, grad in zip(encoded.fields, fields):
+        self._give_shared(gradients, found.shared)
+        for name, index, rows in zip(encoded.tables, found.rows, found.tables):
+            if len(index):
+                gradients.params[name] = self._table_gradient(name, index, rows)
+        for name, grad in zip(encoded.fields, found.fields):
             if grad is not None:
                 gradients.fields[name] = mx.nd.array(grad.reshape(call.fields[name].shape), dtype=encoded.dtype)
-        gradients.args = [mx.nd.array(g, dtype=encoded.dtype) for g in args]
+        gradients.args = [mx.nd.array(g, dtype=encoded.dtype) for g in found.args]
         return gradients
 
-    def _floating(self, name: str) -> bool:
-        return np.dtype(self.call.fields[name].dtype).kind == "f"
-
-    def _table_gradient(self, table: int, name: str, rows: np.ndarray) -> Any:
+    def _table_gradient(self, name: str, index: np.ndarray, rows: np.ndarray) -> Any:
         param = self.call.params[name]
         sparse = self.call.program.by_name[name].sparse_grad
         attrs = {"input_dim": str(param.shape[0]), "output_dim": str(param.shape[1]), "sparse_grad": str(sparse)}
-        index = np.empty(len(rows), np.int32)
-        self.run.look_up(table, index.ctypes.data, len(rows))
         return embedding_grad(mx.nd.array(index, dtype="int32"), mx.nd.array(rows, dtype=rows.dtype), attrs, param)
 
     def _give_shared(self, gradients: Gradients, grads: List[np.ndarray]) -> None:

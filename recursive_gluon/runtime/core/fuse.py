@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
-__all__ = ["Base", "Code", "Instr", "Operand", "Piece", "Value", "kept", "TEMP", "SAVED", "OUT", "SLOT", "SHARED",
-           "OGRAD", "IGRAD", "ZERO"]
+__all__ = ["Base", "Code", "Instr", "OPERANDS", "Operand", "Piece", "Value", "kept", "TEMP", "SAVED", "OUT", "SLOT",
+           "SHARED", "OGRAD", "IGRAD", "ZERO"]
 
 #: where rows lie; the order of native/src/program.h
 TEMP, SAVED, OUT, SLOT, SHARED, OGRAD, IGRAD, ZERO = range(8)
@@ -223,7 +223,7 @@ class Code:
                 instr.outs = [self.places[base]]
                 steps.append((base.stage, 1, instr))
         for (stage, cols), group in groups.items():
-            for part in _fitting(group):
+            for part in (chunk for whole in _fitting(group) for chunk in self._cut(whole)):
                 steps.append((stage, 0, self._fused(part, cols)))
         return [instr for _, _, instr in sorted(steps, key=lambda step: step[:2])]
 
@@ -267,6 +267,30 @@ class Code:
     def _fuses(piece: Piece, base: Base) -> bool:
         return (base.kind == "ew" and piece.base.kind == "ew" and piece.whole and piece.cols == base.cols
                 and piece.base.stage == base.stage)
+
+    def _cut(self, part: List[Base]) -> List[List[Base]]:
+        """Connected operators with more operands than an instruction has, in pieces that run one after another."""
+        inside = set(part)
+        reads = {(p.base, p.offset) for base in part for p in base.args
+                 if not (p.base in inside and self._fuses(p, base))}
+        if max(len(reads), sum(len(base.stores) for base in part)) <= OPERANDS:
+            return [part]
+        chunks: List[List[Base]] = [[]]
+        home: Dict[Base, int] = {}
+        uses: Set[Any] = set()
+        for base in part:
+            mine = {(p.base, p.offset) for p in base.args} | {(base, s) for s in base.stores} | {(base, None)}
+            if len(uses | mine) > OPERANDS:  # all of them, as if every result were stored
+                chunks.append([])
+                uses = set()
+            uses |= mine
+            home[base] = len(chunks) - 1
+            chunks[-1].append(base)
+        for base in part if len(chunks) > 1 else ():
+            for piece in base.args:
+                if home.get(piece.base, home[base]) != home[base]:
+                    self._own(piece.base)
+        return chunks
 
     def _own(self, base: Base) -> None:
         if base in self.places:
@@ -313,6 +337,10 @@ class Code:
                 instr.outs.append(target)
                 instr.stores.append((number[base], len(instr.outs) - 1))
         return instr
+
+
+#: inputs and outputs of an element-wise instruction
+OPERANDS = 64
 
 
 def _fitting(group: List[Base]) -> List[List[Base]]:
