@@ -403,8 +403,8 @@ def main(argv=None):
     print(f"\n{about['machine']}, {datetime.date.today()}")
     print(", ".join(f"{name} {version}" for name, version in versions.items() if version))
     print(f"{args.trees} trees; median of {args.repeats} runs of {args.seconds:g} s, ± half of highest - lowest;\n"
-          f"each at its best number of threads, {' or '.join(map(str, tried))} (¹ = one thread); * = others used more than "
-          f"{QUIET} % of the machine")
+          f"each at its best number of threads, {' or '.join(map(str, tried))} (¹ = one thread); * = others used more\n"
+          f"than {QUIET} % of the machine")
     for model in args.models:
         cells = {(batch, mode): settings[model, batch, mode] for mode in args.modes for batch in args.batches
                  if (model, batch, mode) in settings}

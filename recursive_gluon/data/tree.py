@@ -9,7 +9,7 @@ import numpy as np
 from ..errors import ArityError, FieldError
 from ..native.forests import TreeView
 from ._columns import Column, as_column, column, on_all, same, take
-from ._join import JoinLayout
+from ._layout import JoinLayout
 from ._numbering import heights, postorder, renumber
 
 __all__ = ['Tree']

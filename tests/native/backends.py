@@ -191,8 +191,8 @@ def cuda_on_cpu(folder):
              "-Wall", "-Wextra", "-Werror", f"-I{ON_CPU}",
              "-fsanitize=bounds", "-fsanitize-undefined-trap-on-error"]  # a thread's own values are an array
     backend, cublas = folder / "libcuda_on_cpu.so", folder / "libcublas_on_cpu.so"
-    subprocess.run([*flags, "-x", "c++", str(CORE.folder / "cuda" / "backend.cu"), str(CORE.folder / "launch.cpp"), "-o",
-                    str(backend), "-ldl"], check=True)
+    sources = [str(CORE.folder / "cuda" / "backend.cu"), str(CORE.folder / "launch.cpp")]
+    subprocess.run([*flags, "-x", "c++", *sources, "-o", str(backend), "-ldl"], check=True)
     subprocess.run([*flags, str(ON_CPU / "cublas.cpp"), "-o", str(cublas)], check=True)
     return backend, cublas
 
