@@ -134,7 +134,7 @@ class CoreCalls:
 
 def pick(outputs: Any, only: int) -> Any:
     """One of a body's outputs."""
-    if isinstance(outputs, tuple):
+    if isinstance(outputs, (list, tuple)):
         return outputs[only]
     if only not in (0, -1):
         raise IndexError(f"only={only}, but the body returns one output")

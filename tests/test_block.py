@@ -415,6 +415,44 @@ def test_nested_outputs():
         assert_close(seen[1], seen[0])
 
 
+@pytest.mark.parametrize("executor", [None, "native", "mxnet"])
+@pytest.mark.parametrize("which", [0, 2, -1])
+def test_one_output_alone(executor, which):
+    if executor == "native" and rg.native.library() is None:
+        pytest.skip("no native core on this machine")
+    net, forest = ready(TreeNet()), forest_of()
+    with autograd.record():
+        whole = net(forest, nodes=True)[which]
+    whole.backward()
+    wanted = {name: p.grad().asnumpy() for name, p in net.collect_params().items()}
+    net.hybridize(executor is not None, **({} if executor is None else {"executor": executor}))
+    for _ in range(2):  # the second call knows the first
+        with autograd.record():
+            alone = net(forest, nodes=True, only=which)
+        alone.backward()
+        assert_close([numbers(alone)], [numbers(whole)])
+        for name, p in net.collect_params().items():
+            np.testing.assert_allclose(p.grad().asnumpy(), wanted[name], rtol=1e-9, atol=1e-12)
+    assert_close([numbers(net(forest, only=which))], [numbers(net(forest)[which])])
+    with pytest.raises(IndexError):
+        net(forest, only=3)
+
+
+def test_one_output_of_one_and_of_nested_ones():
+    forest = bushes()
+    net = ready(ChildSum())
+    for active in (False, True):
+        net.hybridize(active)
+        assert_close([numbers(net(forest, only=0))], [numbers(net(forest))])
+        with pytest.raises(IndexError):
+            net(forest, only=1)
+    nested = Nested()
+    for active in (False, True):
+        nested.hybridize(active)
+        inner = nested(forest_of(), 1, only=1)
+        assert_close([numbers(x) for x in flat(inner)], [numbers(x) for x in flat(nested(forest_of(), 1)[1])])
+
+
 class Outer(mx.gluon.Block):
     """A plain Block around a recursive one: hybridize() reaches the inner one."""
 

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import dags, trees
 
+from recursive_gluon import native
 from recursive_gluon._compat import mx
 from recursive_gluon.data.forest import Forest
 from recursive_gluon.data.tree import Tree
@@ -153,3 +154,36 @@ def test_a_block_hands_on_its_arrays():
             return Forest.from_arrays(arrays)["label"]
 
     assert Outer()(Forest(read())).shape == (9,)
+
+
+# -- joined by the native core --------------------
+def numeric(seed, nodes):
+    random = np.random.RandomState(seed)
+    children = [[] for _ in range(nodes)]
+    for child in range(nodes - 1):  # a parent comes later: post-order is made of it
+        children[random.randint(child + 1, nodes)].append(child)
+    offsets = np.cumsum([0] + [len(c) for c in children])
+    return Tree.from_arrays(offsets, [c for each in children for c in each], {
+        "word": random.randint(0, 9, nodes), "x": random.randn(nodes, 2).astype(np.float32)})
+
+
+@pytest.mark.skipif(native.library() is None, reason="no native core on this machine")
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=6), st.integers(0, 99))
+def test_the_core_joins_trees_as_numpy_does(sizes, seed):
+    trees = [numeric(seed + i, n) for i, n in enumerate(sizes)]
+    joined, wanted = Forest(trees), Forest(trees, dtype=np.float32)  # any other spelling takes NumPy's way
+    assert joined.alike is not None and wanted.alike is None
+    assert joined.structure == wanted.structure and repr(joined) == repr(wanted)
+    for ours, theirs in zip(joined, wanted):
+        np.testing.assert_array_equal(ours.asnumpy(), theirs.asnumpy())
+    assert unpack(joined[0].asnumpy()) == wanted.structure  # checksum included
+    part = pickle.loads(pickle.dumps(joined))
+    assert part.structure == wanted.structure
+
+
+@pytest.mark.skipif(native.library() is None, reason="no native core on this machine")
+def test_the_core_joins_only_trees_that_are_alike():
+    trees = [numeric(0, 5), numeric(1, 6)]
+    assert Forest(trees).alike is Forest(trees[:1]).alike
+    assert Forest([*trees, trees[0].map(word=float)], dtype="float32").alike is None
+    assert Forest(read(), vocab=VOCAB).alike is None

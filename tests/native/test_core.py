@@ -61,6 +61,23 @@ def test_the_same_bits_for_any_number_of_workers(workers, dropout):
             np.testing.assert_array_equal(grad, results[0][1][name], err_msg=name)
 
 
+@pytest.mark.parametrize("count", [12, 70, 300])  # two shards, and more
+def test_shards_of_trees(workers, count):
+    """Rows of many trees: each shard's batches are its own, rows are used again within a shard."""
+    sizes = np.random.RandomState(count).randint(1, 60, count)
+    net, trees = tree_lstm(8), forest(2, tuple(sizes))
+    workers(2)
+    outputs, grads = step(net, trees)
+    roots = [o.asnumpy() for o in net(trees)]
+    net.hybridize(executor="mxnet")
+    wanted, wanted_grads = step(net, trees)
+    for a, b, root in zip(outputs, wanted, roots):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(root, b[trees.roots], rtol=1e-4, atol=1e-6)
+    for name, grad in wanted_grads.items():
+        assert np.linalg.norm(grads[name] - grad) <= 1e-4 * np.linalg.norm(grad), name
+
+
 def test_recomputation_gives_the_same_gradients():
     net, trees = tree_lstm(), forest(2)
     outputs, grads = step(net, trees)

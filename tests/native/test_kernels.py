@@ -86,3 +86,27 @@ def test_rows_that_are_gathered_and_summed(rows, cols, summed):
         for k, i in enumerate(index[start[r]:start[r + 1]]):
             wanted = table[i] if k == 0 else wanted + table[i]
         np.testing.assert_array_equal(out[r], wanted)
+
+
+@given(st.integers(1, 9), st.integers(1, 40), st.integers(1, 70), st.integers(0, 99))
+@settings(max_examples=60, deadline=None)
+def test_a_product_of_few_rows(m, n, k, seed):
+    lib = binding.core()
+    lib.rg_test_small_product.argtypes = [ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int64] * 3, ctypes.c_void_p]
+    random = np.random.RandomState(seed)
+    x, w = random.randn(m, k).astype(np.float32), random.randn(n, k).astype(np.float32)
+    y = np.full((m + 1, n), 7, np.float32)
+    if not lib.rg_test_small_product(x.ctypes.data, w.ctypes.data, m, n, k, y.ctypes.data):
+        pytest.skip("this instruction set leaves it to the library")
+    np.testing.assert_allclose(y[:m], x.astype(np.float64) @ w.astype(np.float64).T, rtol=1e-4, atol=1e-4)
+    assert (y[m] == 7).all()
+
+
+@pytest.mark.parametrize("cols", [15, 16, 17, 47, 48, 49, 150, 3000])
+@pytest.mark.parametrize("name", ["tanh", "mul", "add_S"])
+def test_rows_of_any_width(name, cols):
+    random = np.random.RandomState(cols)
+    operands = [random.randn(5, cols).astype(np.float32) for _ in range(2 if name == "mul" else 1)]
+    exact = {"tanh": np.tanh, "mul": np.multiply, "add_S": lambda x: x + 2}[name]
+    wanted = exact(*(x.astype(np.float64) for x in operands))
+    np.testing.assert_allclose(run(name, *operands, scalar=2.0), wanted, rtol=1e-6, atol=1e-7)

@@ -40,6 +40,14 @@ RG_API int rg_test_ew(int32_t op, int32_t bytes, const void* const* operands, do
 }
 
 // Rows chosen by `index` and summed by `start` (either may be null) through copy: what loads do.
+// 0 where there is no such kernel here.
+RG_API int rg_test_small_product(const float* x, const float* w, int64_t m, int64_t n, int64_t k, float* y) {
+  auto kernel = kernels<float>().small_product;
+  if (kernel == nullptr) return 0;
+  kernel(x, k, w, m, n, k, y, n);
+  return 1;
+}
+
 RG_API int rg_test_load(const float* base, int64_t stride, const int64_t* index, const int64_t* start, int64_t rows,
                         int64_t cols, float* out) {
   return guarded([&] {
