@@ -366,6 +366,21 @@ def sources():
     return hashlib.sha256(b"".join(p.read_bytes() for p in found)).hexdigest()[:12]
 
 
+def where(settings, threads):
+    """Where our time goes, for every setting that is less than 1.5 times the best peer, and for the arithmetic floor."""
+    wanted = {("treelstm", 25)} & {(model, batch) for model, batch, _ in settings}
+    for (model, batch, _), rows in settings.items():
+        best = best_peer(rows)
+        if best and rows.get(OURS) and rows[OURS]["rate"] < 1.5 * rows[best]["rate"]:
+            wanted.add((model, batch))
+    lines = []
+    for model, batch in sorted(wanted):
+        done = subprocess.run([sys.executable, HERE / "where.py", "--model", model, "--batch", str(batch), "--threads",
+                               str(threads)], env=floor.environment(threads), capture_output=True, text=True)
+        lines.append(done.stdout or f"where.py failed: {done.stderr.strip().splitlines()[-1:]}")
+    return "\n" + "\n".join(lines)
+
+
 def main(argv=None):
     args = arguments(argv)
     pythons = present(args)
@@ -414,6 +429,8 @@ def main(argv=None):
                 print("\n" + latency(cells, list(pythons)))
     print(against_the_best(settings))
     print(to_the_floor(settings, found))
+    if OURS in pythons:
+        print(where(settings, max(tried)))
     errors = {(s.name, *s.work): s.errors[0] for series in every for s in series if s.errors}
     for key, error in errors.items():
         print(f"failed: {' '.join(map(str, key))}: {error}")

@@ -86,6 +86,7 @@ class Peer:
         return loss.asscalar()
 
 
-name = "recursive_gluon" + ("" if args.executor == "auto" else "-" + args.executor) + \
-       ("-denseemb" if args.emb == "dense" else "")
-C.main(name, Peer, args, {"version": rg.__version__, "mxnet": mx.__version__})
+if __name__ == "__main__":
+    name = "recursive_gluon" + ("" if args.executor == "auto" else "-" + args.executor) + \
+           ("-denseemb" if args.emb == "dense" else "")
+    C.main(name, Peer, args, {"version": rg.__version__, "mxnet": mx.__version__})

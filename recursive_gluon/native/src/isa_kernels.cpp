@@ -50,7 +50,10 @@ inline __attribute__((always_inline)) void each(int64_t height, int64_t n, Body 
       i = n - lanes;
       _Pragma("GCC ivdep") for (int64_t k = 0; k < lanes; ++k) body(r, i + k);
     } else {
-      for (; i < n; ++i) body(r, i);
+      for (; i < n; ++i) {
+        body(r, i);
+        asm volatile("");  // rows so short are not worth vector code, which takes long to compile
+      }
     }
   }
 }
