@@ -375,7 +375,8 @@ def where(settings, threads):
             wanted.add((model, batch))
     lines = []
     for model, batch in sorted(wanted):
-        command = [sys.executable, HERE / "where.py", "--model", model, "--batch", str(batch), "--threads", str(threads)]
+        options = ["--model", model, "--batch", str(batch), "--threads", str(threads)]
+        command = [sys.executable, HERE / "where.py", *options]
         done = subprocess.run(command, env=floor.environment(threads), capture_output=True, text=True)
         lines.append(done.stdout or f"where.py failed: {done.stderr.strip().splitlines()[-1:]}")
     return "\n" + "\n".join(lines)
