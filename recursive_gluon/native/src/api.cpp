@@ -163,14 +163,15 @@ RG_API int64_t rg_run_figure(void* run, int32_t what, int64_t index) {
     case 3: return of(plan.segment_size);
     case 4: return of(plan.layout_size);  // rows of a buffer
     case 5: return of(plan.layout_rows);  // rows that are written there: more, where rows are used again
+    case 6: return plan.shards;
     default: return -1;
   }
 }
-// segment, start, stop, level, round of a batch
+// segment, start, stop, level, round, shard of a batch
 RG_API int rg_run_batch(void* run, int64_t index, int64_t* to) {
   const Batch& b = static_cast<Run*>(run)->plan->batches[static_cast<size_t>(index)];
-  int64_t values[] = {b.segment, b.start, b.stop, b.level, b.round};
-  std::copy_n(values, 5, to);
+  int64_t values[] = {b.segment, b.start, b.stop, b.level, b.round, b.shard};
+  std::copy_n(values, 6, to);
   return 0;
 }
 RG_API int64_t rg_run_after(void* run, int64_t index, int32_t* to) {

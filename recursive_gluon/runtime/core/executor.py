@@ -39,7 +39,8 @@ class NativeRun(Result):
         self.host.release()
 
     # -- forward --------------------
-    def forward(self) -> Result:
+    def forward(self, hold: bool = False) -> Result:
+        """`hold`: keep the run in the core, whose plan and spans will be read, until :meth:`release`."""
         call, encoded = self.call, self.program.encoded
         args = [a if np.dtype(a.dtype).name == encoded.dtype else a.astype(encoded.dtype) for a in call.args]
         self.alive = shared, args, tables = self._shared(), args, [call.params[name] for name in encoded.tables]
@@ -48,7 +49,7 @@ class NativeRun(Result):
         if call.max_nodes:
             self.count = self._array(self.host.counts())
         self.statistics = {"rounds": self.run.figure(0), "batches": self.run.figure(1)}
-        if not call.keep:
+        if not (call.keep or hold):
             self.release()
         return self
 
