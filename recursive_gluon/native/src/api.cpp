@@ -4,7 +4,9 @@
 #include <new>
 
 #include "api.h"
+#include "backend.h"
 #include "blas.h"
+#include "lane_execution.h"
 #include "workers.h"
 
 namespace rg {
@@ -53,7 +55,12 @@ std::unique_ptr<Run> make_run(const std::shared_ptr<const Program>& program, con
                                      a.returns_nodes != 0, a.max_nodes);
   if (run->plan->frames.waiting.empty())  // structure alone decides
     while (run->plan->next_round()) {}
-  run->execution = make_execution(*run->plan);
+  if (a.lanes < 0)
+    throw Error(Kind::kProgram, "a run on " + std::to_string(a.lanes) + " lanes; expected 0 (the workers) or a number of lanes");
+  if (a.lanes == 0) run->execution = make_execution(*run->plan);
+  else run->execution = make_lane_execution(*run->plan, a.lane_library == nullptr
+                                                            ? make_cpu_backend(a.lanes)
+                                                            : make_cuda_backend(a.lane_library, 0, a.lanes));
   run->execution->recompute = a.recompute != 0;
   run->execution->trace = a.trace != 0;
   return run;

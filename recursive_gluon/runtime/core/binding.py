@@ -30,7 +30,8 @@ class RunArgs(ctypes.Structure):
         *((name, _p) for name in ("structure", "field_data", "field_types", "field_cols", "ints")),
         ("max_depth", _i64),
         ("max_nodes", _i64),
-        *((name, _i32) for name in ("num_fields", "num_ints", "returns_nodes", "recompute", "trace", "unused")),
+        *((name, _i32) for name in ("num_fields", "num_ints", "returns_nodes", "recompute", "trace", "lanes")),
+        ("lane_library", ctypes.c_char_p),
     ]
 
 

@@ -11,7 +11,7 @@ from ..arrays import embedding_grad, host_view, run_ops
 from ..executor import Call, Gradients, Result
 from ..recipes import compiled
 from .host_run import HostRun
-from .programs import core_program
+from .programs import WORKERS, Lanes, core_program
 
 __all__ = ["NativeRun", "run"]
 
@@ -24,7 +24,7 @@ def run(call: Call) -> Result:
 class NativeRun(Result):
     """One call: its run in the core, and the arrays that the run reads."""
 
-    def __init__(self, call: Call, recompute: bool = False, trace: bool = False):
+    def __init__(self, call: Call, recompute: bool = False, trace: bool = False, lanes: Lanes = WORKERS):
         super().__init__([])
         self.call, self.code = call, compiled(call)
         program, why = core_program(self.code)
@@ -32,7 +32,7 @@ class NativeRun(Result):
             raise RuntimeError(f"the native core cannot run this: {why}")
         self.program = program
         fields = {name: host_view(call.fields[name]) for name in program.encoded.fields}
-        self.host = HostRun(program, call, fields, recompute, trace)
+        self.host = HostRun(program, call, fields, recompute, trace, lanes)
         self.run = self.host.run
 
     def release(self) -> None:
