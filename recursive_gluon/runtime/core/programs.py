@@ -22,7 +22,7 @@ __all__ = ["CoreProgram", "CoreRun", "Lanes", "WORKERS", "core_program", "why_no
 class Lanes(NamedTuple):
     """What a run is given to: so many lanes of the processor, or of the CUDA backend in a library; 0: the workers."""
 
-    count: int
+    number: int
     library: Optional[bytes] = None
 
 
