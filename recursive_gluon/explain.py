@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 from .block import RecursiveBlock
 from .capture.records import Record
@@ -13,6 +13,7 @@ from .program.ir import Branch, Return
 from .runtime.batched import BatchedRun
 from .runtime.core.binding import workers
 from .runtime.core.programs import why_not
+from .runtime.core.scheduling import Scheduling, scheduling
 from .runtime.executor import NODES, ROOTS, Call
 from .runtime.recipes import compiled
 from .schedule.recipe import BATCH, FRAME
@@ -51,6 +52,7 @@ class Explanation:
     critical_path: int
     executor: str
     why_not_native: str
+    scheduling: Optional[Scheduling]  # of the native core
     segments: Tuple[Launches, ...]
     records: Tuple[Record, ...]
 
@@ -80,6 +82,8 @@ class Explanation:
         slow = [s for s in self.segments if s.gradient != "rules"]
         lines += ["", "  gradients by MXNet's autograd instead of the rules"]
         lines += [f"    {', '.join(s.operators)} at {', '.join(s.where)}: {s.gradient}" for s in slow] or ["    none"]
+        if self.scheduling is not None:
+            lines += ["", "  scheduling", str(self.scheduling)]
         if self.records:
             lines += ["", "  notes"] + [f"    {r}" for r in self.records]
         return "\n".join(lines) + "\n"
@@ -146,6 +150,7 @@ def explain(net: RecursiveBlock, forest: Any, *args: Any, train: bool = True, no
             )
         )
     program = call.program
+    executor, why = _executor(net, call)
     levels = sorted({b.level for b in plan.batches if not b.segment.tail})
     return Explanation(
         net.name,
@@ -162,7 +167,9 @@ def explain(net: RecursiveBlock, forest: Any, *args: Any, train: bool = True, no
         len(plan.batches),
         plan.rounds,
         len(levels),
-        *_executor(net, call),
+        executor,
+        why,
+        scheduling(call) if executor == "native" else None,
         tuple(segments),
         tuple(source.tracer.records),
     )

@@ -12,6 +12,7 @@ from .block import RecursiveBlock
 from .errors import NativeCoreError, TraceError
 from .runtime.core.executor import NativeRun
 from .runtime.core.programs import why_not
+from .runtime.core.scheduling import batches_of
 from .runtime.executor import NODES, ROOTS
 
 __all__ = ["trace"]
@@ -48,10 +49,8 @@ def trace(net: RecursiveBlock, forest: Any, file: str, *args: Any, train: bool =
     if why:
         raise NativeCoreError(f"{net.name}: the core cannot run this: {why}")
     run = NativeRun(call, net._recompute, trace=True)
-    keep, call.keep = call.keep, True  # the spans are read before anything is released
-    run.forward()
-    call.keep = keep
-    if keep:
+    run.forward(hold=True)
+    if call.keep:
         run.backward([mx.nd.ones(o.shape, dtype=o.dtype) for o in run.outputs])
     with open(file, "w", encoding="utf-8") as out:
         json.dump({"traceEvents": _events(run), "displayTimeUnit": "ns"}, out)
@@ -61,7 +60,7 @@ def trace(net: RecursiveBlock, forest: Any, file: str, *args: Any, train: bool =
 def _events(run: NativeRun) -> List[Dict[str, Any]]:
     core, encoded, recipe = run.run, run.program.encoded, run.code.recipe
     count = core.lib.rg_run_spans(core.handle, None)
-    spans, batch = np.zeros((count, 5), np.int64), np.zeros(5, np.int64)
+    spans, batches = np.zeros((count, 5), np.int64), batches_of(core)
     core.lib.rg_run_spans(core.handle, spans.ctypes.data)
     first = int(spans[:, 3].min()) if count else 0
     events: List[Dict[str, Any]] = [
@@ -74,14 +73,15 @@ def _events(run: NativeRun) -> List[Dict[str, Any]]:
             segment = recipe.segments[-1 - number]
             event.update(name=f"sums of {segment.function}", cat="sums", args={})
         else:
-            core.lib.rg_run_batch(core.handle, number, batch.ctypes.data)
-            segment, code = recipe.segments[int(batch[0])], encoded.segments[int(batch[0])]
+            batch = batches[number]
+            segment, code = recipe.segments[batch.segment], encoded.segments[batch.segment]
             backward = step >= _BACKWARD
             instrs = code.backward if backward else code.forward
             at = step - _BACKWARD if backward else step
             what = instrs[at].code if at < len(instrs) else "recompute"
             event.update(name=f"{segment.function}/{recipe.blocks[segment.block].path} {what}",
                          cat="backward" if backward else "forward",
-                         args={"level": int(batch[3]), "rows": int(batch[2] - batch[1]), "round": int(batch[4])})
+                         args={"batch": number, "segment": batch.segment, "level": batch.level, "shard": batch.shard,
+                               "rows": batch.rows, "round": batch.round})
         events.append(event)
     return events

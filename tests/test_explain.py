@@ -7,6 +7,7 @@ from mxnet.gluon import nn
 
 import recursive_gluon as rg
 from recursive_gluon.errors import TraceError
+from recursive_gluon.runtime.core.binding import core
 
 
 class Net(rg.RecursiveBlock):
@@ -66,3 +67,27 @@ def test_json_and_other_things(forest):
     assert json.loads(found.to_json())['trees'] == 2
     with pytest.raises(TraceError, match='explains a RecursiveBlock, got Dense'):
         rg.explain(nn.Dense(1), forest)
+
+
+@pytest.mark.skipif(core() is None, reason='no native core on this machine')
+def test_scheduling(forest):
+    """Leaves, then two levels of inner nodes: a path of three, which two lanes cannot make shorter."""
+    found = rg.explain(made(False), forest)
+    plan = found.scheduling
+    assert (plan.shards, plan.levels, plan.batches, plan.rows) == (1, 3, 3, (1, 2, 5))
+    assert (plan.path_batches, plan.path_share) == (3, 1)
+    assert (plan.lanes_events, plan.lanes_makespan) == (0, 1)
+    assert json.loads(found.to_json())['scheduling']['rows'] == [1, 2, 5]
+    text = str(found)
+    assert '3 batches of 1 to 5 rows (median 2)' in text
+    assert 'critical path of 3 batches with 100% of the arithmetic' in text
+    assert 'two lanes: 0 events, makespan 100% of the sum' in text
+    assert rg.explain(made(True), forest).scheduling is None
+
+
+@pytest.mark.skipif(core() is None, reason='no native core on this machine')
+def test_scheduling_of_many_trees(forest):
+    """Shards do not wait for one another, so that two lanes share them."""
+    tree = rg.Tree.from_ptb('(1 (2 a) (3 (1 b) (0 c)))')
+    plan = rg.explain(made(False), rg.Forest([tree] * 40, vocab={'a': 0, 'b': 1, 'c': 2})).scheduling
+    assert plan.shards > 1 and plan.path_share < 1 and plan.lanes_makespan < 0.8

@@ -33,12 +33,8 @@ class LaunchArgs(ctypes.Structure):
 
 
 _PROTOTYPES = {
-    "rg_lane_plan_new": (_p, [_i32, _p, _p, _p, _i32]),
-    "rg_lane_plan_free": (None, [_p]),
     "rg_lane_plan_lane": (_i64, [_p, _i32, _p]),
     "rg_lane_plan_issue": (None, [_p, _p]),
-    "rg_lane_plan_events": (_i32, [_p]),
-    "rg_lane_plan_figures": (None, [_p, _p]),
     "rg_test_backend_new": (_p, [ctypes.c_char_p, _i32]),
     "rg_test_backend_free": (None, [_p]),
     "rg_test_backend_alloc": (_p, [_p, _i64]),

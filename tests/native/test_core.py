@@ -221,4 +221,8 @@ def test_a_trace_of_a_run(tmp_path):
     rg.trace(net, forest(), str(file))
     events = [e for e in json.loads(file.read_text())["traceEvents"] if e["ph"] == "X"]
     assert {e["cat"] for e in events} == {"forward", "backward", "sums"}
-    assert all(e["dur"] >= 0 and e["args"]["rows"] > 0 for e in events if e["cat"] != "sums")
+    batches = [e for e in events if e["cat"] != "sums"]
+    assert all(e["dur"] >= 0 and e["args"]["rows"] > 0 for e in batches)
+    known = {(a["batch"], a["segment"], a["level"], a["shard"], a["rows"]) for a in (e["args"] for e in batches)}
+    assert len({number for number, *_ in known}) == len(known)  # a batch is the same in all its spans
+    assert len({level for _, _, level, _, _ in known}) > 3

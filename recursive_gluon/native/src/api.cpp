@@ -4,7 +4,9 @@
 #include <new>
 
 #include "api.h"
+#include "backend.h"
 #include "blas.h"
+#include "lane_execution.h"
 #include "workers.h"
 
 namespace rg {
@@ -53,7 +55,12 @@ std::unique_ptr<Run> make_run(const std::shared_ptr<const Program>& program, con
                                      a.returns_nodes != 0, a.max_nodes);
   if (run->plan->frames.waiting.empty())  // structure alone decides
     while (run->plan->next_round()) {}
-  run->execution = make_execution(*run->plan);
+  if (a.lanes < 0)
+    throw Error(Kind::kProgram, "a run on " + std::to_string(a.lanes) + " lanes; expected 0 (the workers) or a number of lanes");
+  if (a.lanes == 0) run->execution = make_execution(*run->plan);
+  else run->execution = make_lane_execution(*run->plan, a.lane_library == nullptr
+                                                            ? make_cpu_backend(a.lanes)
+                                                            : make_cuda_backend(a.lane_library, 0, a.lanes));
   run->execution->recompute = a.recompute != 0;
   run->execution->trace = a.trace != 0;
   return run;
@@ -163,14 +170,15 @@ RG_API int64_t rg_run_figure(void* run, int32_t what, int64_t index) {
     case 3: return of(plan.segment_size);
     case 4: return of(plan.layout_size);  // rows of a buffer
     case 5: return of(plan.layout_rows);  // rows that are written there: more, where rows are used again
+    case 6: return plan.shards;
     default: return -1;
   }
 }
-// segment, start, stop, level, round of a batch
+// segment, start, stop, level, round, shard of a batch
 RG_API int rg_run_batch(void* run, int64_t index, int64_t* to) {
   const Batch& b = static_cast<Run*>(run)->plan->batches[static_cast<size_t>(index)];
-  int64_t values[] = {b.segment, b.start, b.stop, b.level, b.round};
-  std::copy_n(values, 5, to);
+  int64_t values[] = {b.segment, b.start, b.stop, b.level, b.round, b.shard};
+  std::copy_n(values, 6, to);
   return 0;
 }
 RG_API int64_t rg_run_after(void* run, int64_t index, int32_t* to) {

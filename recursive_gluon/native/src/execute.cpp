@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "draws.h"
+#include "host_rows.h"
 #include "jobs.h"
 
 namespace rg {
@@ -20,7 +20,7 @@ void Typed<T>::forward(const Inputs& inputs) {
   bool ahead = plan_.finished();
   for (;;) {
     if (!ahead && !plan_.next_round()) break;
-    if (!ahead) number_lookups();
+    if (!ahead) lookups_.number();
     make_room(first == 0);
     transpose_matrices(first);
     Forward job(*this, first, plan_.batches.size());
@@ -42,16 +42,6 @@ void Typed<T>::output(int32_t index, void* to) {
   T* out = static_cast<T*>(to);
   for (size_t i = 0; i < rows.size(); ++i)
     std::memcpy(out + static_cast<int64_t>(i) * cols, from + rows[i] * cols, cols * sizeof(T));
-}
-
-template <class T>
-void Typed<T>::looked_up(int32_t table, int32_t* to) const {
-  for (size_t s = 0; s < p_.segments.size(); ++s)
-    for (size_t k = 0; k < p_.segments[s].slots.size(); ++k) {
-      const Slot& slot = p_.segments[s].slots[k];
-      if (slot.kind != SlotKind::kLookup || slot.table != table) continue;
-      for (int64_t i : lookup_index_[s][k]) *to++ = static_cast<int32_t>(i);
-    }
 }
 
 template <class T>
@@ -155,10 +145,10 @@ void Typed<T>::plan_sums() {
   for (size_t t = 0; t < table_grads_.size(); ++t) {
     table_grads_[t] = t < grads_->tables.size() ? static_cast<T*>(grads_->tables[t].data) : nullptr;
     Req req = t < grads_->tables.size() ? grads_->tables[t].req : Req::kNull;
-    if (lookup_rows_[t] == 0 && table_grads_[t] != nullptr && req != Req::kAdd)  // then the caller's array has one row
+    if (lookups_.rows[t] == 0 && table_grads_[t] != nullptr && req != Req::kAdd)  // then the caller's array has one row
       std::fill_n(table_grads_[t], p_.table_cols[t], T(0));
     if (table_grads_[t] == nullptr || req == Req::kNull || req == Req::kAdd) {
-      dropped_[t].reserve(std::max<int64_t>(lookup_rows_[t], 1) * p_.table_cols[t]);
+      dropped_[t].reserve(std::max<int64_t>(lookups_.rows[t], 1) * p_.table_cols[t]);
       table_grads_[t] = dropped_[t].data();
     }
   }
@@ -182,7 +172,7 @@ template <class T>
 void Typed<T>::give_fields_and_args() {
   for (size_t t = 0; t < dropped_.size(); ++t)
     if (t < grads_->tables.size() && grads_->tables[t].req == Req::kAdd)
-      add(grads_->tables[t], dropped_[t].data(), lookup_rows_[t] * p_.table_cols[t]);
+      add(grads_->tables[t], dropped_[t].data(), lookups_.rows[t] * p_.table_cols[t]);
   for (size_t f = 0; f < grads_->fields.size(); ++f) {
     const Gradient& grad = grads_->fields[f];
     if (grad.req != Req::kNull && grad.data != nullptr)
@@ -203,16 +193,7 @@ void Typed<T>::convert_fields() {
   fields_.assign(p_.field_cols.size(), nullptr);
   converted_.resize(p_.field_cols.size());
   for (size_t f = 0; f < fields_.size(); ++f) {
-    const FieldView& field = plan_.forest.fields[f];
-    if (p_.field_cols[f] == 0) continue;
-    if (field.type == (sizeof(T) == 4 ? 0 : 1)) {
-      fields_[f] = static_cast<const T*>(field.data);
-      continue;
-    }
-    int64_t size = field.rows * field.cols;
-    converted_[f].reserve(std::max<int64_t>(size, 1));
-    for (int64_t i = 0; i < size; ++i) converted_[f].data()[i] = static_cast<T>(field.at(i));
-    fields_[f] = converted_[f].data();
+    if (p_.field_cols[f] > 0) fields_[f] = field_rows(plan_.forest.fields[f], converted_[f]);
   }
 }
 
@@ -274,26 +255,13 @@ void Typed<T>::make_room(bool first) {
         temps_[s][shard][i].reserve(largest[shard] * segment.temps[i]);
     for (size_t i = 0; i < segment.slots.size(); ++i) {
       const Slot& slot = segment.slots[i];
-      if (slot.kind != SlotKind::kInteger && slot.kind != SlotKind::kRandom) continue;
+      if (!is_made(slot)) continue;
       int64_t begin = made_rows_[{s, i}];
       made_[s][i].reserve(all * slot.cols, begin * slot.cols);
-      for (int64_t r = begin; r < all; ++r) make_row(s, slot, r, made_[s][i].data() + r * slot.cols);
+      for (int64_t r = begin; r < all; ++r) make_row(plan_, s, slot, r, inputs_.seed, made_[s][i].data() + r * slot.cols);
       made_rows_[{s, i}] = all;
     }
   }
-}
-
-template <class T>
-void Typed<T>::make_row(size_t s, const Slot& slot, int64_t row, T* to) {
-  const Segment& segment = p_.segments[s];
-  int64_t entry = plan_.frames.entry_in(slot.block, segment.block, plan_.segment_entries[s][row]);
-  int64_t frame = plan_.frames.block_frames[slot.block][entry];
-  if (slot.kind == SlotKind::kInteger) {
-    to[0] = static_cast<T>(plan_.frames.evaluate(slot.expr, segment.function, frame).value());
-    return;
-  }
-  check(p_.keyed, Kind::kProgram, "draws need keys");
-  draw(slot.draw, slot.x, slot.y, slot.stream, inputs_.seed, plan_.frames.tables[segment.function].key[frame], slot.cols, to);
 }
 
 // Copies of matrices in the order in which the library is fastest, where enough rows will use them.
@@ -319,39 +287,6 @@ void Typed<T>::transpose_matrices(size_t first_batch) {
   int64_t size = 0;
   for (const Turn& turn : turns) size += turn.rows * turn.cols;
   run(job, size > 50000 ? worker_count() : 1);
-}
-
-// What is looked up by the rows that were planned since the last time.
-template <class T>
-void Typed<T>::number_lookups() {
-  size_t segments = p_.segments.size();
-  lookup_rows_.assign(p_.table_rows.size(), 0);
-  lookup_base_.resize(segments);
-  lookup_index_.resize(segments);
-  for (size_t s = 0; s < segments; ++s) {
-    const Segment& segment = p_.segments[s];
-    lookup_base_[s].assign(segment.slots.size(), 0);
-    lookup_index_[s].resize(segment.slots.size());
-    for (size_t k = 0; k < segment.slots.size(); ++k) {
-      const Slot& slot = segment.slots[k];
-      if (slot.kind != SlotKind::kLookup) continue;
-      lookup_base_[s][k] = lookup_rows_[slot.table];
-      lookup_rows_[slot.table] += plan_.segment_size[s];
-      const FieldView& field = plan_.forest.fields[slot.source];
-      const Ids& nodes = plan_.slots[s][k].index;
-      Ids& index = lookup_index_[s][k];
-      for (size_t i = index.size(); i < nodes.size(); ++i) {
-        double value = field.at(nodes[i]);
-        if (!(value >= 0 && value < static_cast<double>(p_.table_rows[slot.table]))) {
-          int64_t bits;
-          std::memcpy(&bits, &value, sizeof bits);
-          throw Fault(Kind::kIndex, "a field looks up what the table has not",
-                      {segment.function, static_cast<int64_t>(s), static_cast<int64_t>(k), nodes[i], bits}, {});
-        }
-        index.push_back(static_cast<int64_t>(value));
-      }
-    }
-  }
 }
 
 template <class T>
@@ -381,8 +316,7 @@ int32_t Typed<T>::workers_for(size_t first, size_t last, double times) const {
   return pays ? worker_count() : 1;
 }
 
-template <class T>
-double Typed<T>::microseconds(const Instr& i, double rows) {
+double microseconds(const Instr& i, double rows) {
   if (i.code != Code::kGemm) return rows * static_cast<double>(i.out.empty() ? 0 : i.out[0].cols) * 4e-5;
   double matrix = static_cast<double>(i.n[1]) * static_cast<double>(i.n[2]);
   return std::max(rows * static_cast<double>(i.n[0]) * matrix * 1e-5, matrix * 4e-5);  // arithmetic, or reading the matrix

@@ -51,6 +51,8 @@ class Execution {
   std::vector<std::vector<Span>> spans;                     // by worker
 };
 
+double microseconds(const Instr& i, double rows);  // of one core, roughly
+
 // `plan` has had its rounds if structure alone decides; else forward() makes them.
 std::unique_ptr<Execution> make_execution(Plan& plan);
 

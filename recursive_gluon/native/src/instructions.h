@@ -36,66 +36,6 @@ inline Cut cut_product(int64_t m, int64_t n, int64_t k, bool beside) {
 inline bool is_small(int64_t m, int64_t n, int64_t k) { return m == 1 || (m <= 8 && (k >= 128 || n <= 64)); }
 
 template <class T>
-Source<T> Typed<T>::source(const Batch& b, const Operand& o, int64_t row) const {
-  int32_t s = b.segment;
-  switch (o.place) {
-    case Place::kTemp: return {temps_[s][b.shard][o.id].data() + row * o.stride + o.offset, o.stride, nullptr, nullptr};
-    case Place::kSaved: return {saved(b, o, row), o.stride, nullptr, nullptr};
-    case Place::kOut: return {out(b, o, row), o.stride, nullptr, nullptr};
-    case Place::kShared: return {shared_[o.id] + o.offset, 0, nullptr, nullptr};
-    case Place::kZero: return {zeros_.data(), 0, nullptr, nullptr};
-    case Place::kOgrad: {
-      int32_t port = p_.segments[s].out_ports[o.id];
-      const Readers& readers = plan_.port_readers[port];
-      return {given_ports_[port].data() + o.offset, o.stride, readers.given.data(),
-              readers.start.data() + out_row(b, port) + row};
-    }
-    case Place::kSlot: return slot(b, o, b.start + row);
-    default: throw Error(Kind::kInternal, "an operand that is not read");
-  }
-}
-
-template <class T>
-Source<T> Typed<T>::slot(const Batch& b, const Operand& o, int64_t row) const {
-  const Slot& slot = p_.segments[b.segment].slots[o.id];
-  const SlotRows& rows = rows_of(b.segment, o.id);
-  switch (slot.kind) {
-    case SlotKind::kField: return {fields_[slot.source] + o.offset, o.stride, rows.index.data() + row, nullptr};
-    case SlotKind::kLookup: {
-      const T* table = static_cast<const T*>(inputs_.tables[slot.table]) + o.offset;
-      if (!rows_given_) return {table, o.stride, lookup_index_[b.segment][o.id].data() + row, nullptr};
-      return {table + (lookup_base_[b.segment][o.id] + row) * o.stride, o.stride, nullptr, nullptr};
-    }
-    case SlotKind::kInteger: case SlotKind::kRandom:
-      return {made_[b.segment][o.id].data() + row * o.stride + o.offset, o.stride, nullptr, nullptr};
-    case SlotKind::kSum:
-      return {ports_[slot.port].data() + o.offset, o.stride, rows.index.data(), rows.start.data() + row};
-    default: return {ports_[slot.port].data() + o.offset, o.stride, rows.index.data() + row, nullptr};
-  }
-}
-
-template <class T>
-Target<T> Typed<T>::target(const Batch& b, const Operand& o, int64_t row) const {
-  switch (o.place) {
-    case Place::kTemp: return {temps_[b.segment][b.shard][o.id].data() + row * o.stride + o.offset, o.stride};
-    case Place::kSaved: return {saved(b, o, row), o.stride};
-    case Place::kOut: return {out(b, o, row), o.stride};
-    case Place::kShared: return {const_cast<T*>(shared_[o.id]) + o.offset, o.stride};
-    case Place::kIgrad: {
-      const Slot& slot = p_.segments[b.segment].slots[o.id];
-      int64_t base = b.start + row;
-      if (slot.kind == SlotKind::kLookup) {
-        T* grad = table_grads_[slot.table];
-        return {grad + (lookup_base_[b.segment][o.id] + base) * o.stride + o.offset, o.stride};
-      }
-      const Buffer<T>& given = slot.kind == SlotKind::kField ? given_fields_[slot.source] : given_ports_[slot.port];
-      return {given.data() + (plan_.given_base[b.segment][o.id] + base) * o.stride + o.offset, o.stride};
-    }
-    default: throw Error(Kind::kInternal, "an operand that is not written");
-  }
-}
-
-template <class T>
 int64_t Typed<T>::tile_rows(const Instr& i) const {
   double work = 0;
   switch (i.code) {

@@ -223,7 +223,7 @@ RG_API int rg_invoke(void* caller, const Invocation* a, NDArrayHandle* outs) {
     std::vector<const void*> fields;
     for (int32_t place : c.fields) fields.push_back(ready(a->arrays[place]));
     RunArgs args{a->structure, fields.data(), c.field_types.data(), c.field_cols.data(), a->ints, a->max_depth,
-                 a->max_nodes, static_cast<int32_t>(fields.size()), a->num_ints, a->returns_nodes, c.recompute, 0, 0};
+                 a->max_nodes, static_cast<int32_t>(fields.size()), a->num_ints, a->returns_nodes, c.recompute, 0, 0, nullptr};
     std::unique_ptr<Run> run = make_run(c.program, args);
     auto recorded = std::make_unique<Recorded>();
     // What is computed from parameters for each call comes in `computed`.

@@ -6,6 +6,8 @@
 #include <map>
 
 #include "execute.h"
+#include "lookups.h"
+#include "operands.h"
 
 namespace rg {
 
@@ -15,7 +17,7 @@ template <class T>
 class Typed final : public Execution {
  public:
   explicit Typed(Plan& plan)
-      : plan_(plan), p_(plan.program), k_(kernels<T>()), scratch_(kMostWorkers) {
+      : plan_(plan), p_(plan.program), k_(kernels<T>()), scratch_(kMostWorkers), lookups_(plan) {
     ports_.resize(p_.ports.size());
     given_ports_.resize(p_.ports.size());
     given_fields_.resize(p_.field_cols.size());
@@ -27,7 +29,7 @@ class Typed final : public Execution {
       for (Floats& list : temps_[s]) list.resize(p_.segments[s].temps.size());
       made_[s].resize(p_.segments[s].slots.size());
     }
-    if (plan_.finished()) number_lookups();
+    if (plan_.finished()) lookups_.number();
   }
   // -- forward --------------------
   void forward(const Inputs& inputs) override;
@@ -35,9 +37,9 @@ class Typed final : public Execution {
 
   int64_t lookups(int32_t table) const override {
     check(plan_.finished(), Kind::kInternal, "what is looked up depends on values");
-    return lookup_rows_[table];
+    return lookups_.rows[table];
   }
-  void looked_up(int32_t table, int32_t* to) const override;
+  void looked_up(int32_t table, int32_t* to) const override { lookups_.write(table, to); }
   int64_t bytes() const override;
   // -- backward --------------------
   void use_rows(const std::vector<const void*>& rows) override {
@@ -49,28 +51,33 @@ class Typed final : public Execution {
  private:
   using Floats = std::vector<Buffer<T>>;
 
-  // -- rows and places --------------------
-  const SlotRows& rows_of(int32_t s, int32_t k) const {
-    int32_t same = p_.segments[s].slots[k].same_as;
-    return plan_.slots[s][same < 0 ? k : same];
-  }
-  Source<T> source(const Batch& b, const Operand& o, int64_t row) const;
-  Source<T> slot(const Batch& b, const Operand& o, int64_t row) const;
-
+  // -- where operands lie, as Operands asks --------------------
+  friend struct Operands<T, Typed>;
+  T* temp(const Batch& b, int32_t id) const { return temps_[b.segment][b.shard][id].data(); }
   T* saved(const Batch& b, const Operand& o, int64_t row) const {
     return saved_[b.segment][o.id].data() + ((recompute ? 0 : b.start) + row) * o.stride + o.offset;
   }
-  int64_t out_row(const Batch& b, int32_t port) const {
-    const Segment& segment = p_.segments[b.segment];
-    size_t l = 0;
-    while (segment.layouts[l] != p_.ports[port].layout) ++l;
-    return b.out_start[l];
+  T* port(int32_t id) const { return ports_[id].data(); }
+  T* made(int32_t s, int32_t k) const { return made_[s][k].data(); }
+  const T* shared(int32_t id) const { return shared_[id]; }
+  const T* field(int32_t id) const { return fields_[id]; }
+  const T* table(int32_t id) const { return static_cast<const T*>(inputs_.tables[id]); }
+  const T* zeros() const { return zeros_.data(); }
+  T* given_port(int32_t id) const { return given_ports_[id].data(); }
+  T* given_field(int32_t id) const { return given_fields_[id].data(); }
+  T* table_grad(int32_t id) const { return table_grads_[id]; }
+  bool rows_given() const { return rows_given_; }
+  const int64_t* slot_index(int32_t s, int32_t k) const { return plan_.slots[s][k].index.data(); }
+  const int64_t* slot_start(int32_t s, int32_t k) const { return plan_.slots[s][k].start.data(); }
+  const int64_t* lookup_index(int32_t s, int32_t k) const { return lookups_.index[s][k].data(); }
+  const int64_t* given_rows(int32_t port) const { return plan_.port_readers[port].given.data(); }
+  const int64_t* given_start(int32_t port) const { return plan_.port_readers[port].start.data(); }
+  Source<T> source(const Batch& b, const Operand& o, int64_t row) const {
+    return Operands<T, Typed>::source(*this, b, o, row);
   }
-  T* out(const Batch& b, const Operand& o, int64_t row) const {
-    int32_t port = p_.segments[b.segment].out_ports[o.id];
-    return ports_[port].data() + (out_row(b, port) + row) * o.stride + o.offset;
+  Target<T> target(const Batch& b, const Operand& o, int64_t row) const {
+    return Operands<T, Typed>::target(*this, b, o, row);
   }
-  Target<T> target(const Batch& b, const Operand& o, int64_t row) const;
   // -- one instruction --------------------
   int64_t tile_rows(const Instr& i) const;
   int64_t tiles(const Batch& b, const Instr& i) const;
@@ -134,7 +141,6 @@ class Typed final : public Execution {
   void convert_fields();
   void prologue();
   void make_room(bool first);
-  void make_row(size_t s, const Slot& slot, int64_t row, T* to);
   void transpose_matrices(size_t first_batch);
 
   struct Turn {
@@ -143,10 +149,8 @@ class Typed final : public Execution {
     int64_t rows, cols;
   };
   class Turning;
-  void number_lookups();
   std::vector<uint8_t> truths(const Frames::Waiting& decision) const;
   int32_t workers_for(size_t first, size_t last, double times) const;
-  static double microseconds(const Instr& i, double rows);  // of one core, roughly
 
   Plan& plan_;
   const Program& p_;
@@ -165,9 +169,7 @@ class Typed final : public Execution {
   std::vector<T*> table_grads_;
   std::vector<T> zeros_;
   std::vector<std::vector<T>> scratch_;
-  std::vector<int64_t> lookup_rows_;
-  std::vector<std::vector<int64_t>> lookup_base_;
-  std::vector<std::vector<Ids>> lookup_index_;
+  Lookups lookups_;
   std::vector<std::vector<Sum>> sums_;
 };
 

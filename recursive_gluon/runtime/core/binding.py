@@ -30,7 +30,8 @@ class RunArgs(ctypes.Structure):
         *((name, _p) for name in ("structure", "field_data", "field_types", "field_cols", "ints")),
         ("max_depth", _i64),
         ("max_nodes", _i64),
-        *((name, _i32) for name in ("num_fields", "num_ints", "returns_nodes", "recompute", "trace", "unused")),
+        *((name, _i32) for name in ("num_fields", "num_ints", "returns_nodes", "recompute", "trace", "lanes")),
+        ("lane_library", ctypes.c_char_p),
     ]
 
 
@@ -50,6 +51,10 @@ _PROTOTYPES: Dict[str, Tuple[Any, List[Any]]] = {
     "rg_run_batch": (_i32, [_p, _i64, _p]),
     "rg_run_after": (_i64, [_p, _i64, _p]),
     "rg_run_spans": (_i64, [_p, _p]),
+    "rg_lane_plan_new": (_p, [_i32, _p, _p, _p, _i32]),
+    "rg_lane_plan_free": (None, [_p]),
+    "rg_lane_plan_events": (_i32, [_p]),
+    "rg_lane_plan_figures": (None, [_p, _p]),
     "rg_caller_new": (_p, [_p, _p]),
     "rg_caller_free": (None, [_p]),
     "rg_invoke": (_i32, [_p, _p, _p]),

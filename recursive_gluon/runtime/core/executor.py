@@ -11,7 +11,7 @@ from ..arrays import embedding_grad, host_view, run_ops
 from ..executor import Call, Gradients, Result
 from ..recipes import compiled
 from .host_run import HostRun
-from .programs import core_program
+from .programs import WORKERS, Lanes, core_program
 
 __all__ = ["NativeRun", "run"]
 
@@ -24,7 +24,7 @@ def run(call: Call) -> Result:
 class NativeRun(Result):
     """One call: its run in the core, and the arrays that the run reads."""
 
-    def __init__(self, call: Call, recompute: bool = False, trace: bool = False):
+    def __init__(self, call: Call, recompute: bool = False, trace: bool = False, lanes: Lanes = WORKERS):
         super().__init__([])
         self.call, self.code = call, compiled(call)
         program, why = core_program(self.code)
@@ -32,14 +32,15 @@ class NativeRun(Result):
             raise RuntimeError(f"the native core cannot run this: {why}")
         self.program = program
         fields = {name: host_view(call.fields[name]) for name in program.encoded.fields}
-        self.host = HostRun(program, call, fields, recompute, trace)
+        self.host = HostRun(program, call, fields, recompute, trace, lanes)
         self.run = self.host.run
 
     def release(self) -> None:
         self.host.release()
 
     # -- forward --------------------
-    def forward(self) -> Result:
+    def forward(self, hold: bool = False) -> Result:
+        """`hold`: keep the run in the core, whose plan and spans will be read, until :meth:`release`."""
         call, encoded = self.call, self.program.encoded
         args = [a if np.dtype(a.dtype).name == encoded.dtype else a.astype(encoded.dtype) for a in call.args]
         self.alive = shared, args, tables = self._shared(), args, [call.params[name] for name in encoded.tables]
@@ -48,7 +49,7 @@ class NativeRun(Result):
         if call.max_nodes:
             self.count = self._array(self.host.counts())
         self.statistics = {"rounds": self.run.figure(0), "batches": self.run.figure(1)}
-        if not call.keep:
+        if not (call.keep or hold):
             self.release()
         return self
 

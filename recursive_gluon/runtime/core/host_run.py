@@ -9,7 +9,7 @@ import numpy as np
 
 from ..executor import Call
 from .binding import pointers
-from .programs import CoreProgram, CoreRun
+from .programs import WORKERS, CoreProgram, CoreRun, Lanes
 
 __all__ = ["HostGradients", "HostRun"]
 
@@ -29,9 +29,10 @@ class HostRun:
     """One run. `call` tells how; `fields` are its fields as host arrays."""
 
     def __init__(self, program: CoreProgram, call: Call, fields: Mapping[str, np.ndarray], recompute: bool = False,
-                 trace: bool = False):
+                 trace: bool = False, lanes: Lanes = WORKERS):
         self.program, self.call, self.fields = program, call, fields
-        self.run = CoreRun(program, call, {name: fields[name] for name in program.encoded.fields}, recompute, trace)
+        self.run = CoreRun(program, call, {name: fields[name] for name in program.encoded.fields}, recompute, trace,
+                           lanes)
 
     def release(self) -> None:
         self.run.release()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import weakref
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -16,7 +16,17 @@ from .binding import FIELD_TYPES, RunArgs, core, ew_names, failure, pointers
 from .encode import Encoded, encode
 from .unsupported import Unsupported
 
-__all__ = ["CoreProgram", "CoreRun", "core_program", "why_not"]
+__all__ = ["CoreProgram", "CoreRun", "Lanes", "WORKERS", "core_program", "why_not"]
+
+
+class Lanes(NamedTuple):
+    """What a run is given to: so many lanes of the processor, or of the CUDA backend in a library; 0: the workers."""
+
+    number: int
+    library: Optional[bytes] = None
+
+
+WORKERS = Lanes(0)
 
 
 class CoreProgram:
@@ -62,7 +72,7 @@ class CoreRun:
     """A run in the core: planned when it is made, as far as structure alone decides."""
 
     def __init__(self, program: CoreProgram, call: Call, fields: Dict[str, np.ndarray], recompute: bool = False,
-                 trace: bool = False):
+                 trace: bool = False, lanes: Lanes = WORKERS):
         lib, s, self.handle = program.lib, call.structure, None
         assert lib is not None
         self.lib, self.program, self.structure = lib, program, s
@@ -78,7 +88,7 @@ class CoreRun:
         if own is None:
             raise self.error()
         args = RunArgs(own.handle, *(ctypes.addressof(x) for x in (data, types, cols, ints)), call.max_depth,
-                       call.max_nodes, len(arrays), len(call.ints), call.returns == NODES, recompute, trace, 0)
+                       call.max_nodes, len(arrays), len(call.ints), call.returns == NODES, recompute, trace, *lanes)
         self.fields = arrays  # the core reads them while it runs
         self.handle = lib.rg_run_new(program.handle, ctypes.byref(args))
         if not self.handle:

@@ -1,0 +1,114 @@
+// The execution of a plan on a backend: everything that it reads and writes lies in the backend's memory, its batches are
+// chains that plan_lanes() deals out to lanes. The host plans, makes draws and integers, and takes decisions.
+#pragma once
+
+#include <deque>
+#include <map>
+
+#include "device_buffer.h"
+#include "execute.h"
+#include "lanes.h"
+#include "lookups.h"
+#include "operands.h"
+
+namespace rg {
+
+template <class T>
+class LaneExecution final : public Execution {
+ public:
+  LaneExecution(Plan& plan, std::unique_ptr<Backend> backend);
+  ~LaneExecution() override;
+
+  void forward(const Inputs& inputs) override;
+  void output(int32_t index, void* to) override;
+  int64_t lookups(int32_t table) const override;
+  void looked_up(int32_t table, int32_t* to) const override { lookups_.write(table, to); }
+  // The tables were copied when forward ran: backward reads what forward read.
+  void use_rows(const std::vector<const void*>&) override {}
+  void backward(const Outputs& outputs) override;
+  int64_t bytes() const override;
+
+ private:
+  using Floats = std::vector<DeviceBuffer<T>>;
+  struct Rows {
+    DeviceBuffer<int64_t> index, start;
+  };
+
+  // -- where operands lie, as Operands asks --------------------
+  friend struct Operands<T, LaneExecution>;
+  T* temp(const Batch& b, int32_t id) const { return temps_[b.segment][b.shard][id].data(); }
+  T* saved(const Batch& b, const Operand& o, int64_t row) const {
+    return saved_[b.segment][o.id].data() + (b.start + row) * o.stride + o.offset;
+  }
+  T* port(int32_t id) const { return ports_[id].data(); }
+  T* made(int32_t s, int32_t k) const { return made_[s][k].data(); }
+  const T* shared(int32_t id) const { return shared_[id].data(); }
+  const T* field(int32_t id) const { return fields_[id].data(); }
+  const T* table(int32_t id) const { return tables_[id].data(); }
+  const T* zeros() const { return zeros_.data(); }
+  T* given_port(int32_t id) const { return given_ports_[id].data(); }
+  T* given_field(int32_t id) const { return given_fields_[id].data(); }
+  T* table_grad(int32_t id) const { return table_grads_[id].data(); }
+  bool rows_given() const { return false; }
+  const int64_t* slot_index(int32_t s, int32_t k) const { return slots_[s][k].index.data(); }
+  const int64_t* slot_start(int32_t s, int32_t k) const { return slots_[s][k].start.data(); }
+  const int64_t* lookup_index(int32_t s, int32_t k) const { return lookup_rows_[s][k].data(); }
+  const int64_t* given_rows(int32_t port) const { return port_readers_[port].index.data(); }
+  const int64_t* given_start(int32_t port) const { return port_readers_[port].start.data(); }
+
+  // -- between host and backend, on lane 0 --------------------
+  template <class N>
+  void put(DeviceBuffer<N>& to, const N* from, int64_t size);
+  void zero(T* to, int64_t size);
+  void take(const Gradient& grad, const T* from, int64_t size);
+  void fetch(const Source<T>& rows, int64_t count, int64_t cols, const Gradient& to);
+  void fetch(int32_t port, const Ids& rows, T* to);
+  void settle();  // waits for all lanes; what was held for them goes
+
+  // -- forward --------------------
+  void send_inputs(const Inputs& inputs);
+  void prologue();
+  void make_room(bool first);
+  void make_rows(size_t s, size_t k, int64_t begin);
+  void send_rows();
+  std::vector<uint8_t> truths(const Frames::Waiting& decision);
+
+  // -- backward --------------------
+  void send_gradients(const Outputs& outputs);
+  void sum(const Outputs& outputs);
+  void take_gradients(const Outputs& outputs);
+
+  // -- launches --------------------
+  using Code = std::vector<Instr> Segment::*;
+  void launch(int32_t lane, const Batch& b, const Instr& i);
+  void run_batches(size_t first, const std::vector<std::vector<int32_t>>& after, Code code);
+
+  Plan& plan_;
+  const Program& p_;
+  std::unique_ptr<Backend> backend_;  // before the buffers, which give their memory back to it
+  Lookups lookups_;
+  uint64_t seed_ = 0;
+  Floats shared_, fields_, tables_, ports_;
+  std::vector<Floats> saved_, made_;
+  std::vector<std::vector<Floats>> temps_;  // by segment, shard
+  DeviceBuffer<T> zeros_;
+  std::vector<std::vector<Rows>> slots_;
+  std::vector<std::vector<DeviceBuffer<int64_t>>> lookup_rows_;
+  std::vector<int64_t> rows_before_;        // by segment: rows of earlier rounds
+  Floats given_ports_, given_fields_, table_grads_, shared_grads_;
+  std::vector<Rows> port_readers_, field_readers_;
+  std::map<int64_t, EwProgram> copies_;     // by columns: a program that copies rows
+  // Until settle(): host memory that lanes read, memory that they gather in, numbers that are to be added to the caller's.
+  std::deque<std::vector<T>> held_;
+  std::deque<DeviceBuffer<T>> gathered_;
+  struct Added {
+    T* to;
+    std::vector<T> from;
+  };
+  std::deque<Added> added_;
+};
+
+// `plan` has had its rounds if structure alone decides; else forward() makes them.
+std::unique_ptr<Execution> make_lane_execution(Plan& plan, std::unique_ptr<Backend> backend);
+
+}  // namespace rg

@@ -1,0 +1,126 @@
+"""How the core planned a run: workers, shards, batches, the critical path, and what lanes would make of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, List, NamedTuple, Tuple
+
+import numpy as np
+
+from ..executor import Call
+from .binding import workers
+from .executor import NativeRun
+from .fuse import Instr
+from .programs import CoreRun
+
+__all__ = ["Batch", "Scheduling", "batches_of", "scheduling"]
+
+
+class Batch(NamedTuple):
+    """A segment on the rows of one level; `shard` numbers the trees that it is for."""
+
+    segment: int
+    start: int
+    stop: int
+    level: int
+    round: int
+    shard: int
+
+    @property
+    def rows(self) -> int:
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class Scheduling:
+    """Shares are of the arithmetic of the forward; ``lanes_*`` are what two lanes would do with it."""
+
+    workers: int
+    shards: int
+    levels: int
+    batches: int
+    rows: Tuple[int, float, int]  # of a batch: least, median, most
+    path_batches: int
+    path_share: float
+    lanes_events: int
+    lanes_makespan: float  # over the sum: 0.5 would be two lanes that never wait
+
+    def __str__(self) -> str:
+        least, median, most = self.rows
+        return "\n".join([
+            f"    {self.workers} worker{'s' * (self.workers != 1)}, {self.shards} shard{'s' * (self.shards != 1)}, "
+            f"{self.levels} levels",
+            f"    {self.batches} batches of {least} to {most} rows (median {median:g})",
+            f"    critical path of {self.path_batches} batches with {self.path_share:.0%} of the arithmetic",
+            f"    two lanes: {self.lanes_events} events, makespan {self.lanes_makespan:.0%} of the sum",
+        ])
+
+
+def batches_of(run: CoreRun) -> List[Batch]:
+    """The batches of a run that has been forward."""
+    values, found = np.zeros(len(Batch._fields), np.int64), []
+    for index in range(run.figure(1)):
+        run.lib.rg_run_batch(run.handle, index, values.ctypes.data)
+        found.append(Batch(*values.tolist()))
+    return found
+
+
+def scheduling(call: Call) -> Scheduling:
+    """Run a call forward on the core and tell how it was planned."""
+    native = NativeRun(call)
+    native.forward(hold=True)
+    run, code = native.run, native.program.encoded.segments
+    batches = batches_of(run)
+    cost = [float(b.rows * sum(map(_arithmetic, code[b.segment].forward))) for b in batches]
+    after = [_after(run, index) for index in range(len(batches))]
+    found = Scheduling(
+        workers(),
+        run.figure(6),
+        len({(b.round, b.level) for b in batches}),
+        len(batches),
+        _spread([b.rows for b in batches]),
+        *_critical_path(after, cost),
+        *_two_lanes(run.lib, after, cost),
+    )
+    native.release()
+    return found
+
+
+def _arithmetic(instr: Instr) -> int:
+    """Operations a row: multiply-adds of products, operators of what is element-wise, else columns."""
+    if instr.code in ("gemm", "bdot"):
+        return instr.n[0] * instr.n[1] * instr.n[2]
+    if instr.code == "ew":
+        return instr.cols * max(len(instr.ops), 1)
+    return max((o.cols for o in instr.outs), default=0)
+
+
+def _after(run: CoreRun, index: int) -> np.ndarray:
+    found = np.zeros(run.lib.rg_run_after(run.handle, index, None), np.int32)
+    run.lib.rg_run_after(run.handle, index, found.ctypes.data)
+    return found
+
+
+def _spread(rows: List[int]) -> Tuple[int, float, int]:
+    return (min(rows), float(np.median(rows)), max(rows)) if rows else (0, 0.0, 0)
+
+
+def _critical_path(after: List[np.ndarray], cost: List[float]) -> Tuple[int, float]:
+    """(batches, share of all arithmetic) of the dearest path. Batches come after those that they wait for."""
+    path: List[Tuple[float, int]] = [(0.0, 0)] * len(cost)
+    for index in reversed(range(len(cost))):
+        behind = max((path[following] for following in after[index]), default=(0.0, 0))
+        path[index] = behind[0] + cost[index], behind[1] + 1
+    dearest = max(path, default=(0.0, 0))
+    return dearest[1], dearest[0] / max(sum(cost), 1.0)
+
+
+def _two_lanes(lib: Any, after: List[np.ndarray], cost: List[float]) -> Tuple[int, float]:
+    start = np.concatenate([[0], np.cumsum([len(a) for a in after])]).astype(np.int64)
+    flat = np.concatenate([np.zeros(0, np.int32), *after])
+    costs, figures = np.array(cost, np.float64), np.zeros(4)
+    plan = lib.rg_lane_plan_new(len(cost), start.ctypes.data, flat.ctypes.data, costs.ctypes.data, 2)
+    events = lib.rg_lane_plan_events(plan)
+    lib.rg_lane_plan_figures(plan, figures.ctypes.data)
+    lib.rg_lane_plan_free(plan)
+    return events, float(figures[1]) / max(sum(cost), 1.0)
