@@ -41,6 +41,9 @@ def failing_clearly(method: Callable[..., Any]) -> Callable[..., Any]:
     def wrapped(*args, **kwargs):
         try:
             return method(*args, **kwargs)
+        except KeyboardInterrupt as error:  # which MXNet's callbacks do not catch
+            keep(error)
+            raise NativeCoreError("native core: interrupted") from None
         except Exception as error:  # noqa: BLE001  whatever it is, the user gets it
             keep(error)
             raise
@@ -80,9 +83,9 @@ def _last_error():
             if _kept:
                 return _kept.pop()
     if _CORE_MARK in str(error):
-        text = backward_failure()
-        if text:
-            return NativeCoreError(f"native core: {text}")
+        failure = backward_failure()
+        if failure is not None:
+            return failure
     return _of_higher_order(error)
 
 

@@ -30,7 +30,10 @@ const void* ready(NDArrayHandle array) {
 }
 
 std::mutex g_mutex;
-std::string g_failed;  // what the last backward said that failed
+struct Failure {
+  Kind kind = Kind::kOk;
+  std::string text;
+} g_failed;  // the last backward that failed
 
 NDArrayHandle make_array(const std::vector<int64_t>& shape, int32_t type, int32_t device) {
   NDArrayHandle made = nullptr;
@@ -65,6 +68,12 @@ struct Recorded {
   void* contexts[2] = {nullptr, nullptr};
 };
 
+int failed(Kind kind, const char* text) {
+  std::lock_guard<std::mutex> guard(g_mutex);
+  g_failed = {kind, text};
+  return 0;
+}
+
 int backward(int num_ograds, int num_igrads, void** arrays, const int* reqs, const int, void* state) {
   Recorded& r = *static_cast<Recorded*>(state);
   int ok = 1;
@@ -82,10 +91,10 @@ int backward(int num_ograds, int num_igrads, void** arrays, const int* reqs, con
     for (NDArrayHandle array : r.rows.arrays) rows.push_back(ready(array));
     r.run->execution->use_rows(rows);
     r.run->execution->backward(out);
+  } catch (const Error& error) {
+    ok = failed(error.kind, error.what());
   } catch (const std::exception& error) {
-    std::lock_guard<std::mutex> guard(g_mutex);
-    g_failed = error.what();
-    ok = 0;
+    ok = failed(Kind::kInternal, error.what());
   }
   for (int i = 0; i < num_ograds + num_igrads; ++i) MXNDArrayFree(arrays[i]);
   return ok;
@@ -291,13 +300,15 @@ RG_API int rg_invoke(void* caller, const Invocation* a, NDArrayHandle* outs) {
   return failed;
 }
 
-// What a backward that failed said; empty text where none did since the last time.
-RG_API void rg_backward_failure(char* to, int64_t room) {
+// The kind of error of a backward that failed, and what it said; 0 where none did since the last time.
+RG_API int32_t rg_backward_failure(char* to, int64_t room) {
   std::lock_guard<std::mutex> guard(g_mutex);
-  size_t n = std::min(g_failed.size(), static_cast<size_t>(room - 1));
-  g_failed.copy(to, n);
+  Failure failure;
+  std::swap(failure, g_failed);
+  size_t n = std::min(failure.text.size(), static_cast<size_t>(room - 1));
+  failure.text.copy(to, n);
   to[n] = 0;
-  g_failed.clear();
+  return static_cast<int32_t>(failure.kind);
 }
 
 }  // extern "C"

@@ -11,9 +11,11 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <thread>
 
 #include "common.h"
+#include "interrupt.h"
 
 namespace rg {
 namespace {
@@ -327,6 +329,7 @@ void run(Job& job, int32_t workers) {
   auto asked = std::chrono::steady_clock::now();
   int idle = 0;
   uint32_t rounds = 0;
+  std::optional<InterruptWatch> watch;
   while (!run.over()) {
     if (run.work(0)) idle = 0;
     else if (++idle < 4096) pause();
@@ -336,7 +339,8 @@ void run(Job& job, int32_t workers) {
     auto now = std::chrono::steady_clock::now();
     if (now - asked > std::chrono::milliseconds(100)) {
       asked = now;
-      if (poll() != 0)
+      if (!watch && !on_main_thread()) watch.emplace();
+      if ((!watch || watch->interrupted()) && poll() != 0)
         run.stop(std::make_exception_ptr(Error(Kind::kInterrupt, "interrupted")));
     }
   }

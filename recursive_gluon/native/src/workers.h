@@ -23,7 +23,8 @@ int32_t worker_count();          // RECURSIVE_GLUON_WORKERS, else OMP_NUM_THREAD
 void set_worker_count(int32_t);  // at least 1
 constexpr int32_t kMostWorkers = 64;
 
-// Asked now and then on the calling thread during a long run: nonzero ends it with Error kInterrupt.
+// Asked during a long run: nonzero ends it with Error kInterrupt. On the main thread now and then, on another after a
+// SIGINT (interrupt.h).
 using Poll = int (*)();
 void set_poll(Poll poll);
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import signal
 import struct
+import threading
 from functools import lru_cache
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -19,6 +21,9 @@ __all__ = ["RunArgs", "backward_failure", "core", "ew_names", "failure", "pointe
 
 #: types of fields that the core reads
 FIELD_TYPES = {"float32": 0, "float64": 1, "int32": 2, "int64": 3, "uint8": 4, "int8": 5}
+
+#: the kind of error of a run that Ctrl-C ended
+_INTERRUPT = 9
 
 _i32, _i64, _p = ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p
 
@@ -58,7 +63,7 @@ _PROTOTYPES: Dict[str, Tuple[Any, List[Any]]] = {
     "rg_caller_new": (_p, [_p, _p]),
     "rg_caller_free": (None, [_p]),
     "rg_invoke": (_i32, [_p, _p, _p]),
-    "rg_backward_failure": (None, [_p, _i64]),
+    "rg_backward_failure": (_i32, [_p, _i64]),
     "rg_set_poll": (None, [_p]),
     "rg_trim": (None, []),
     "rg_borrowed_bytes": (_i64, []),
@@ -97,7 +102,10 @@ def ew_names() -> Dict[str, int]:
 
 @ctypes.CFUNCTYPE(ctypes.c_int)
 def _poll() -> int:
-    """Asked by the core during a long run: the interpreter handles signals while this runs."""
+    """Asked by the core during a long run: the interpreter handles signals while this runs, on its main thread. On
+    another the core asks after SIGINT, and a handler that does not raise lets it go on."""
+    if threading.get_ident() != threading.main_thread().ident:
+        return int(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
     try:
         return _nothing()
     except KeyboardInterrupt:
@@ -108,15 +116,19 @@ def _nothing() -> int:
     return 0
 
 
-def backward_failure() -> str:
-    """What a gradient that failed on the tape said; empty if none did."""
+def backward_failure() -> Optional[BaseException]:
+    """The error for a gradient that failed on the tape; None if none did."""
     if not core.cache_info().currsize:
-        return ""
+        return None
     lib, text = core(), ctypes.create_string_buffer(4096)
-    if lib is None:
-        return ""
-    lib.rg_backward_failure(text, len(text))
-    return text.value.decode(errors="replace")
+    kind = 0 if lib is None else lib.rg_backward_failure(text, len(text))
+    return _plain(kind, text.value) if kind else None
+
+
+def _plain(kind: int, text: bytes) -> BaseException:
+    """The error for what has no place in the user's program."""
+    return KeyboardInterrupt() if kind == _INTERRUPT else NativeCoreError(
+        f"native core: {text.decode(errors='replace')}")
 
 
 def pointers(addresses: List[int]) -> Any:
@@ -135,8 +147,7 @@ def failure(recipe: Recipe, structure, max_nodes: int = 0, max_depth: int = 0) -
     d = list(detail[: num_detail.value])
     make = _ERRORS.get(kind.value)
     if make is None or not d:
-        return KeyboardInterrupt() if kind.value == 9 else NativeCoreError(
-            f"native core: {text.value.decode(errors='replace')}")
+        return _plain(kind.value, text.value)
     function = list(recipe.program.functions)[d[0]]
     steps = [call_step(recipe.sites[s].node) for s in sites[: num_sites.value]]
     return make(_Fault(recipe, structure, max_nodes, max_depth, function, steps, d[1:]))

@@ -1,0 +1,79 @@
+"""Ctrl-C ends a long gradient in MXNet's thread, and the process goes on."""
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from recursive_gluon.runtime.core import binding
+
+pytestmark = pytest.mark.skipif(binding.core() is None, reason="no native core on this machine")
+
+PROGRAM = """
+import os, signal, threading, time
+import recursive_gluon as rg
+from recursive_gluon._compat import mx
+import numpy as np
+from nets import forest_of
+
+net = rg.nn.TreeLSTM(30, 32, {hidden}, num_classes=5)
+net.initialize(mx.init.Xavier())
+net.hybridize(executor="native")
+def forest(trees):
+    return forest_of(0, [100] * trees, words=30, dtype="float32")
+def step(trees):
+    with mx.autograd.record():
+        loss = net(trees)[0].sum()
+    mx.nd.waitall()
+    return loss
+small = forest(3)
+step(small).backward()
+mx.nd.waitall()
+wanted = net.output.weight.grad().asnumpy()
+loss = step(forest({trees}))
+began = time.perf_counter()
+loss.backward()
+mx.nd.waitall()
+whole = time.perf_counter() - began
+{handler}
+loss = step(forest({trees}))
+began = time.perf_counter()
+threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    loss.backward()
+    mx.nd.waitall()
+    print("went on")
+except KeyboardInterrupt:
+    print("interrupted")
+took = time.perf_counter() - began
+print(whole, took)
+mx.nd.waitall()
+step(small).backward()
+mx.nd.waitall()
+np.testing.assert_array_equal(net.output.weight.grad().asnumpy(), wanted)
+print("a later call works")
+"""
+
+
+def ran(handler=""):
+    """What the program said: what happened, seconds of a gradient and of the interrupted one, what came after."""
+    code = PROGRAM.format(hidden=1200, trees=40, handler=handler)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300,
+                          env={**os.environ, "RECURSIVE_GLUON_WORKERS": "1",
+                               "PYTHONPATH": os.pathsep.join(filter(None, sys.path))})
+    assert done.returncode == 0, done.stderr
+    happened, times, after = done.stdout.splitlines()
+    return happened, [float(t) for t in times.split()], after
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="no POSIX signals")
+def test_control_c_ends_a_gradient():
+    happened, (whole, took), after = ran()
+    assert happened == "interrupted" and took < whole, (whole, took)
+    assert after == "a later call works"
+
+
+def test_a_handler_that_does_not_raise_lets_it_go_on():
+    happened, _, _ = ran("signal.signal(signal.SIGINT, lambda *_: None)")
+    assert happened == "went on"
