@@ -367,7 +367,7 @@ def sources():
 
 
 def where(settings, threads):
-    """Where our time goes, for every setting that is less than 1.5 times the best peer, and for the arithmetic floor."""
+    """Where our time goes, in every setting that is less than 1.5 times the best peer, and for the arithmetic floor."""
     wanted = {("treelstm", 25)} & {(model, batch) for model, batch, _ in settings}
     for (model, batch, _), rows in settings.items():
         best = best_peer(rows)
