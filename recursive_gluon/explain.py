@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 from .block import RecursiveBlock
 from .capture.records import Record
@@ -12,6 +12,7 @@ from .errors import TraceError
 from .program.ir import Branch, Return
 from .runtime.batched import BatchedRun
 from .runtime.core.binding import workers
+from .runtime.core.memory import MemoryPlan, memory_plan
 from .runtime.core.programs import why_not
 from .runtime.executor import NODES, ROOTS, Call
 from .runtime.recipes import compiled
@@ -51,6 +52,7 @@ class Explanation:
     critical_path: int
     executor: str
     why_not_native: str
+    memory: Optional[MemoryPlan]
     segments: Tuple[Launches, ...]
     records: Tuple[Record, ...]
 
@@ -69,6 +71,7 @@ class Explanation:
             f"{self.rounds} round{'s' * (self.rounds != 1)}",
             f"  executor    {self.executor}" + (f" (not the native core: {self.why_not_native})" if self.why_not_native
                                                 else f", {workers()} workers"),
+            *([] if self.memory is None else [f"  memory      {self.memory}"]),
             "",
             "  batched",
         ]
@@ -113,7 +116,8 @@ def explain(net: RecursiveBlock, forest: Any, *args: Any, train: bool = True, no
     Returns
     -------
     Explanation
-        Frames, levels, cases and paths; what batched, what did not and why, with the user's file and line.
+        Frames, levels, cases and paths; memory on the native core; what batched, what did not and why, with the user's file
+        and line.
     """
     if not isinstance(net, RecursiveBlock):
         raise TraceError(f"explain() explains a RecursiveBlock, got {type(net).__name__}")
@@ -146,6 +150,7 @@ def explain(net: RecursiveBlock, forest: Any, *args: Any, train: bool = True, no
             )
         )
     program = call.program
+    executor, why = _executor(net, call)
     levels = sorted({b.level for b in plan.batches if not b.segment.tail})
     return Explanation(
         net.name,
@@ -162,7 +167,9 @@ def explain(net: RecursiveBlock, forest: Any, *args: Any, train: bool = True, no
         len(plan.batches),
         plan.rounds,
         len(levels),
-        *_executor(net, call),
+        executor,
+        why,
+        memory_plan(call) if executor == "native" else None,
         tuple(segments),
         tuple(source.tracer.records),
     )

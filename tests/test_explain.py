@@ -7,6 +7,8 @@ from mxnet.gluon import nn
 
 import recursive_gluon as rg
 from recursive_gluon.errors import TraceError
+from recursive_gluon.runtime.core import binding
+from recursive_gluon.runtime.core.executor import NativeRun
 
 
 class Net(rg.RecursiveBlock):
@@ -66,3 +68,25 @@ def test_json_and_other_things(forest):
     assert json.loads(found.to_json())['trees'] == 2
     with pytest.raises(TraceError, match='explains a RecursiveBlock, got Dense'):
         rg.explain(nn.Dense(1), forest)
+
+
+@pytest.mark.skipif(binding.core() is None, reason='no native core on this machine')
+def test_memory_is_what_runs_hold(forest):
+    net = rg.nn.TreeLSTM(30, 20, 40, num_classes=5, dropout=0.2)
+    net.initialize()
+    chain = rg.Tree(label=0, word=1)
+    for word in range(20):
+        chain = rg.Tree([chain, rg.Tree(label=0, word=word)], label=0)
+    trees = rg.Forest([chain] * 3)
+    found = rg.explain(net, trees)
+    plan = found.memory
+    assert plan.inference < plan.without_reuse < plan.recompute < plan.training
+    assert f'training {plan.training / 1000:.1f} kB, with recompute=True {plan.recompute / 1000:.1f} kB' in str(found)
+    assert json.loads(found.to_json())['memory']['inference'] == plan.inference
+    _, call = net._prepare(trees, (), True, 'roots')
+    for recompute, planned in ((False, plan.training), (True, plan.recompute)):
+        run = NativeRun(call, recompute=recompute)
+        run.forward().backward([mx.nd.ones(o.shape) for o in run.outputs])
+        assert run.run.figure(2) == planned
+    net.hybridize(executor='mxnet')
+    assert rg.explain(net, trees).memory is None
