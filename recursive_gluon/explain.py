@@ -116,8 +116,8 @@ def explain(net: RecursiveBlock, forest: Any, *args: Any, train: bool = True, no
     Returns
     -------
     Explanation
-        Frames, levels, cases and paths; memory on the native core; what batched, what did not and why, with the user's file
-        and line.
+        Frames, levels, cases and paths; memory on the native core; what batched, what did not and why, with
+        the user's file and line.
     """
     if not isinstance(net, RecursiveBlock):
         raise TraceError(f"explain() explains a RecursiveBlock, got {type(net).__name__}")
