@@ -12,6 +12,7 @@ from .errors import TraceError
 from .program.ir import Branch, Return
 from .runtime.batched import BatchedRun
 from .runtime.core.binding import workers
+from .runtime.core.memory import MemoryPlan, memory_plan
 from .runtime.core.programs import why_not
 from .runtime.core.scheduling import Scheduling, scheduling
 from .runtime.executor import NODES, ROOTS, Call
@@ -53,6 +54,7 @@ class Explanation:
     executor: str
     why_not_native: str
     scheduling: Optional[Scheduling]  # of the native core
+    memory: Optional[MemoryPlan]
     segments: Tuple[Launches, ...]
     records: Tuple[Record, ...]
 
@@ -71,6 +73,7 @@ class Explanation:
             f"{self.rounds} round{'s' * (self.rounds != 1)}",
             f"  executor    {self.executor}" + (f" (not the native core: {self.why_not_native})" if self.why_not_native
                                                 else f", {workers()} workers"),
+            *([] if self.memory is None else [f"  memory      {self.memory}"]),
             "",
             "  batched",
         ]
@@ -117,7 +120,8 @@ def explain(net: RecursiveBlock, forest: Any, *args: Any, train: bool = True, no
     Returns
     -------
     Explanation
-        Frames, levels, cases and paths; what batched, what did not and why, with the user's file and line.
+        Frames, levels, cases and paths; memory on the native core; what batched, what did not and why, with
+        the user's file and line.
     """
     if not isinstance(net, RecursiveBlock):
         raise TraceError(f"explain() explains a RecursiveBlock, got {type(net).__name__}")
@@ -170,6 +174,7 @@ def explain(net: RecursiveBlock, forest: Any, *args: Any, train: bool = True, no
         executor,
         why,
         scheduling(call) if executor == "native" else None,
+        memory_plan(call) if executor == "native" else None,
         tuple(segments),
         tuple(source.tracer.records),
     )

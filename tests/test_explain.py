@@ -7,7 +7,8 @@ from mxnet.gluon import nn
 
 import recursive_gluon as rg
 from recursive_gluon.errors import TraceError
-from recursive_gluon.runtime.core.binding import core
+from recursive_gluon.runtime.core import binding
+from recursive_gluon.runtime.core.executor import NativeRun
 
 
 class Net(rg.RecursiveBlock):
@@ -69,7 +70,7 @@ def test_json_and_other_things(forest):
         rg.explain(nn.Dense(1), forest)
 
 
-@pytest.mark.skipif(core() is None, reason='no native core on this machine')
+@pytest.mark.skipif(binding.core() is None, reason='no native core on this machine')
 def test_scheduling(forest):
     """Leaves, then two levels of inner nodes: a path of three, which two lanes cannot make shorter."""
     found = rg.explain(made(False), forest)
@@ -85,9 +86,31 @@ def test_scheduling(forest):
     assert rg.explain(made(True), forest).scheduling is None
 
 
-@pytest.mark.skipif(core() is None, reason='no native core on this machine')
+@pytest.mark.skipif(binding.core() is None, reason='no native core on this machine')
 def test_scheduling_of_many_trees(forest):
     """Shards do not wait for one another, so that two lanes share them."""
     tree = rg.Tree.from_ptb('(1 (2 a) (3 (1 b) (0 c)))')
     plan = rg.explain(made(False), rg.Forest([tree] * 40, vocab={'a': 0, 'b': 1, 'c': 2})).scheduling
     assert plan.shards > 1 and plan.path_share < 1 and plan.lanes_makespan < 0.8
+
+
+@pytest.mark.skipif(binding.core() is None, reason='no native core on this machine')
+def test_memory_is_what_runs_hold(forest):
+    net = rg.nn.TreeLSTM(30, 20, 40, num_classes=5, dropout=0.2)
+    net.initialize()
+    chain = rg.Tree(label=0, word=1)
+    for word in range(20):
+        chain = rg.Tree([chain, rg.Tree(label=0, word=word)], label=0)
+    trees = rg.Forest([chain] * 3)
+    found = rg.explain(net, trees)
+    plan = found.memory
+    assert plan.inference < plan.without_reuse < plan.recompute < plan.training
+    assert f'training {plan.training / 1000:.1f} kB, with recompute=True {plan.recompute / 1000:.1f} kB' in str(found)
+    assert json.loads(found.to_json())['memory']['inference'] == plan.inference
+    _, call = net._prepare(trees, (), True, 'roots')
+    for recompute, planned in ((False, plan.training), (True, plan.recompute)):
+        run = NativeRun(call, recompute=recompute)
+        run.forward().backward([mx.nd.ones(o.shape) for o in run.outputs])
+        assert run.run.figure(2) == planned
+    net.hybridize(executor='mxnet')
+    assert rg.explain(net, trees).memory is None

@@ -171,6 +171,7 @@ RG_API int64_t rg_run_figure(void* run, int32_t what, int64_t index) {
     case 4: return of(plan.layout_size);  // rows of a buffer
     case 5: return of(plan.layout_rows);  // rows that are written there: more, where rows are used again
     case 6: return plan.shards;
+    case 7: return r.execution->planned_bytes(index == 0);  // index 1: as if no row were used again
     default: return -1;
   }
 }

@@ -59,6 +59,40 @@ int64_t Typed<T>::bytes() const {
   return total * static_cast<int64_t>(sizeof(T));
 }
 
+// As make_room() and backward() ask for it.
+template <class T>
+int64_t Typed<T>::planned_bytes(bool reuse) {
+  if (!plan_.finished()) return -1;
+  int64_t total = 0;
+  std::vector<int64_t> rows = plan_.layout_size;
+  if (!reuse) {
+    rows = plan_.layout_rows;
+    for (int64_t& count : rows) ++count;  // row 0 stands for nothing
+    for (int32_t port : p_.functions[p_.root].arg_ports) rows[p_.ports[port].layout] += plan_.forest.trees;
+  }
+  for (const Port& port : p_.ports) total += rows[port.layout] * port.cols;
+  for (size_t s = 0; s < p_.segments.size(); ++s) {
+    const Segment& segment = p_.segments[s];
+    const std::vector<int64_t>& largest = plan_.largest[s];
+    int64_t all = plan_.segment_size[s];
+    if (all == 0) continue;
+    int64_t most = *std::max_element(largest.begin(), largest.end());
+    for (int64_t cols : segment.saved) total += (recompute ? most : all) * cols;
+    for (int64_t count : largest)
+      for (int64_t cols : segment.temps) total += count * cols;
+    for (const Slot& slot : segment.slots)
+      if (slot.kind == SlotKind::kInteger || slot.kind == SlotKind::kRandom) total += all * slot.cols;
+  }
+  if (p_.keep) {
+    plan_.make_readers();
+    for (size_t i = 0; i < p_.ports.size(); ++i)
+      if (p_.ports[i].floating && plan_.port_readers[i].size > 1) total += plan_.port_readers[i].size * p_.ports[i].cols;
+    for (size_t i = 0; i < p_.field_cols.size(); ++i)
+      if (plan_.field_readers[i].size > 1) total += plan_.field_readers[i].size * p_.field_cols[i];
+  }
+  return total * static_cast<int64_t>(sizeof(T));
+}
+
 template <class T>
 void Typed<T>::backward(const Outputs& outputs) {
   check(p_.keep, Kind::kInternal, "nothing was kept for a gradient");

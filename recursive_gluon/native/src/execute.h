@@ -46,6 +46,9 @@ class Execution {
   virtual int64_t lookups(int32_t table) const = 0;         // rows that are looked up; before forward where
   virtual void looked_up(int32_t table, int32_t* to) const = 0;  // structure alone decides
   virtual int64_t bytes() const = 0;                        // borrowed by this run, at its peak
+  // What bytes() will be after the gradient, or after forward where nothing is kept for one; -1 where values decide, or nobody knows.
+  // Without `reuse` as if no row were used again.
+  virtual int64_t planned_bytes(bool reuse) { static_cast<void>(reuse); return -1; }
   bool recompute = false;
   bool trace = false;
   std::vector<std::vector<Span>> spans;                     // by worker

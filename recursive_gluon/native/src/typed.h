@@ -41,6 +41,7 @@ class Typed final : public Execution {
   }
   void looked_up(int32_t table, int32_t* to) const override { lookups_.write(table, to); }
   int64_t bytes() const override;
+  int64_t planned_bytes(bool reuse) override;
   // -- backward --------------------
   void use_rows(const std::vector<const void*>& rows) override {
     inputs_.tables = rows;
