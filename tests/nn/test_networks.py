@@ -99,7 +99,8 @@ def test_hybridized_equals_eager(net, executor, nodes):
     for a, b in zip(hybridized, outputs):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
     for name in expected:
-        np.testing.assert_allclose(got[name], expected[name], rtol=1e-4, atol=1e-5, err_msg=name)
+        # by norm: sums in another order differ in single elements
+        assert np.linalg.norm(got[name] - expected[name]) <= 1e-5 * np.linalg.norm(expected[name]) + 1e-7, name
 
 
 def test_gradient_of_the_embedding_is_sparse():

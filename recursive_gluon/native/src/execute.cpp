@@ -76,7 +76,7 @@ int64_t Typed<T>::planned_bytes(bool reuse) {
     const std::vector<int64_t>& largest = plan_.largest[s];
     int64_t all = plan_.segment_size[s];
     if (all == 0) continue;
-    int64_t most = *std::max_element(largest.begin(), largest.end());
+    int64_t most = std::accumulate(largest.begin(), largest.end(), int64_t(0));
     for (int64_t cols : segment.saved) total += (recompute ? most : all) * cols;
     for (int64_t count : largest)
       for (int64_t cols : segment.temps) total += count * cols;
@@ -279,7 +279,7 @@ void Typed<T>::make_room(bool first) {
     int64_t all = plan_.segment_size[s];
     if (all == 0) continue;
     const std::vector<int64_t>& largest = plan_.largest[s];
-    int64_t most = *std::max_element(largest.begin(), largest.end());
+    int64_t most = std::accumulate(largest.begin(), largest.end(), int64_t(0));  // see first_saved()
     for (size_t i = 0; i < segment.saved.size(); ++i) {
       int64_t rows = recompute ? most : all;
       saved_[s][i].reserve(rows * segment.saved[i], recompute ? 0 : saved_[s][i].size());

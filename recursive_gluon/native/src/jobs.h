@@ -81,7 +81,7 @@ class Typed<T>::Backward final : public Job {
     const Batch& b = batch(c);
     const Instr& i = instr(c, step);
     if (i.code < Code::kGemmRows) e_.execute(b, i, b.stop - b.start, tile, worker);
-    else e_.sum(b.segment, i, 0, b.stop - b.start, tile, false);
+    else e_.sum(b.segment, i, e_.first_saved(b), b.stop - b.start, tile, false);
   }
 
  private:

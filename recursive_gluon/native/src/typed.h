@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstring>
 #include <map>
+#include <numeric>
 
 #include "execute.h"
 #include "lookups.h"
@@ -55,8 +56,14 @@ class Typed final : public Execution {
   // -- where operands lie, as Operands asks --------------------
   friend struct Operands<T, Typed>;
   T* temp(const Batch& b, int32_t id) const { return temps_[b.segment][b.shard][id].data(); }
+  // Of the rows that a batch keeps. With `recompute` there is room for the largest batch of each shard: shards run at once.
+  int64_t first_saved(const Batch& b) const {
+    if (!recompute) return b.start;
+    const std::vector<int64_t>& largest = plan_.largest[b.segment];
+    return std::accumulate(largest.begin(), largest.begin() + b.shard, int64_t(0));
+  }
   T* saved(const Batch& b, const Operand& o, int64_t row) const {
-    return saved_[b.segment][o.id].data() + ((recompute ? 0 : b.start) + row) * o.stride + o.offset;
+    return saved_[b.segment][o.id].data() + (first_saved(b) + row) * o.stride + o.offset;
   }
   T* port(int32_t id) const { return ports_[id].data(); }
   T* made(int32_t s, int32_t k) const { return made_[s][k].data(); }
