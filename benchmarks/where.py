@@ -16,11 +16,10 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE / "peers")]
 import common  # noqa: E402
 import peer_rg  # noqa: E402  reads the command line, sets the threads
-
-import numpy as np  # noqa: E402  isort: skip
 from mxnet import autograd, nd  # noqa: E402
 
 from recursive_gluon.runtime.core.executor import NativeRun  # noqa: E402
+from recursive_gluon.runtime.core.scheduling import batches_of, spans_of  # noqa: E402
 
 KINDS = {"gemm": "matrix products", "gemm_rows": "matrix products", "ew": "element-wise"}
 STEPS = 100
@@ -67,16 +66,12 @@ def kernels(peer, batches):
         run = NativeRun(call, trace=True)
         outputs = run.forward().outputs
         run.backward([nd.ones(o.shape) for o in outputs])
-        core, segments = run.run, run.program.encoded.segments
-        spans = np.empty((core.lib.rg_run_spans(core.handle, None), 5), np.int64)
-        core.lib.rg_run_spans(core.handle, spans.ctypes.data)
-        batch, total = np.empty(8, np.int64), collections.Counter()
-        for number, step, _, begin, end in spans.tolist():
+        segments, batches_run, total = run.program.encoded.segments, batches_of(run.run), collections.Counter()
+        for number, step, _, begin, end in spans_of(run.run).tolist():
             if step >= 2000:
                 phase, kind = "backward", "matrix products"  # sums over all rows: gradients of matrices, most of all
             else:
-                core.lib.rg_run_batch(core.handle, number, batch.ctypes.data)
-                segment = segments[int(batch[0])]
+                segment = segments[batches_run[number].segment]
                 code = segment.backward[step - 1000] if step >= 1000 else segment.forward[step]
                 phase = "backward" if step >= 1000 else "forward"
                 kind = KINDS.get(code.code, "other kernels")

@@ -50,9 +50,7 @@ class CoreCalls:
         """The outputs of a call like one before, on a forest without further arguments; None where it is another."""
         block = self.block
         depth = block._depth_limit(forest.num_nodes)
-        key = (forest.alike, forest.context, mx.autograd.is_recording(), mx.autograd.is_training(), returns, max_nodes,
-               depth)
-        found = self.again_found.get(key)
+        found = self.again_found.get(_key(forest, returns, max_nodes, depth))
         if found is None:
             return None
         entry, source, current = found
@@ -88,9 +86,7 @@ class CoreCalls:
         if not arguments and forest.alike is not None:
             if len(self.again_found) >= _LIMIT:
                 self.again_found.clear()
-            key = (forest.alike, forest.context, mx.autograd.is_recording(), mx.autograd.is_training(), returns,
-                   max_nodes, depth)
-            self.again_found[key] = entry, source, block._current
+            self.again_found[_key(forest, returns, max_nodes, depth)] = entry, source, block._current
         return outputs
 
     def _run(self, entry: _Entry, forest: Any, tensors, ints, returns: str, max_nodes: int, depth: int,
@@ -130,6 +126,12 @@ class CoreCalls:
         arrays = [(p, p._data, p._grad) for p in mine]
         entry = self.found[key] = _Entry(caller, why, program, arrays, source.root.signature.structure)
         return entry
+
+
+def _key(forest: Any, returns: str, max_nodes: int, depth: int) -> tuple:
+    """Calls with the same key, without further arguments, are served by the same caller."""
+    return (forest.alike, forest.context, mx.autograd.is_recording(), mx.autograd.is_training(), returns, max_nodes,
+            depth)
 
 
 def pick(outputs: Any, only: int) -> Any:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any, Dict, List
 
-import numpy as np
-
 from ._compat import mx
 from .block import RecursiveBlock
 from .errors import NativeCoreError, TraceError
 from .runtime.core.executor import NativeRun
 from .runtime.core.programs import why_not
-from .runtime.core.scheduling import batches_of
+from .runtime.core.scheduling import batches_of, spans_of
 from .runtime.executor import NODES, ROOTS
 
 __all__ = ["trace"]
@@ -59,10 +57,8 @@ def trace(net: RecursiveBlock, forest: Any, file: str, *args: Any, train: bool =
 
 def _events(run: NativeRun) -> List[Dict[str, Any]]:
     core, encoded, recipe = run.run, run.program.encoded, run.code.recipe
-    count = core.lib.rg_run_spans(core.handle, None)
-    spans, batches = np.zeros((count, 5), np.int64), batches_of(core)
-    core.lib.rg_run_spans(core.handle, spans.ctypes.data)
-    first = int(spans[:, 3].min()) if count else 0
+    spans, batches = spans_of(core), batches_of(core)
+    first = int(spans[:, 3].min()) if len(spans) else 0
     events: List[Dict[str, Any]] = [
         {"name": "thread_name", "ph": "M", "pid": 0, "tid": worker, "args": {"name": f"worker {worker}"}}
         for worker in sorted(set(spans[:, 2].tolist()))

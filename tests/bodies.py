@@ -4,7 +4,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, Tuple
 
-from programs import WIDTH, WORDS, F
+import numpy as np
+import pytest
+from programs import WIDTH, WORDS, F, Weights, call_of, structure, trace
 
 BODIES: Dict[str, "Case"] = {}
 
@@ -29,6 +31,19 @@ def body(**what):
         BODIES[make.__name__] = Case(make, **what)
         return make
     return register
+
+
+def body_calls(name, dtype, shapes):
+    """Calls of a body, and the generator of its numbers, on forests of these (trees, nodes at most, kind, DAGs)."""
+    case = BODIES[name]
+    if case.only and case.only != dtype:
+        pytest.skip(f"for {case.only}")
+    weights = Weights(dtype)
+    program, _ = trace(case.make(weights), weights, case.args, case.counts)
+    random = np.random.RandomState(5)
+    for count, nodes, kind, dag in shapes:
+        s = structure(random, count, min(nodes, case.nodes), case.arities, kind, dag and case.dags)
+        yield call_of(program, weights, random, s, dtype, case.args, **case.options), random
 
 
 def dense(P, x, name, units, inputs=WIDTH):

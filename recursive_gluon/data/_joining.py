@@ -18,6 +18,7 @@ __all__ = ['join_field', 'join_structure']
 
 def join_structure(trees: list[Tree], fields: tuple[str, ...], slots: tuple[str, ...],
                    list_slot: str | None) -> Structure:
+    """The structure of a forest of these trees."""
     sizes = [len(tree) for tree in trees]  # lays out composed trees
     edges = [len(tree._children) for tree in trees]
     tree_offsets = np.zeros(len(trees) + 1, np.int32)
@@ -36,6 +37,7 @@ def join_structure(trees: list[Tree], fields: tuple[str, ...], slots: tuple[str,
 
 
 def join_field(name: str, trees: list[Tree], mapping: Any) -> np.ndarray:
+    """A field of all trees, one after another; `mapping` turns its strings into numbers, where it holds any."""
     columns = [tree._fields[name] for tree in trees]
     texts = [isinstance(values, list) for values in columns]
     if all(texts) and mapping is not None:

@@ -6,7 +6,7 @@ from functools import lru_cache
 from ..native.forests import ForestLayout
 from ..structure import encode_names
 
-__all__ = ['JoinLayout']
+__all__ = ['JoinLayout', 'join_layout']
 
 
 class JoinLayout:
@@ -17,14 +17,9 @@ class JoinLayout:
         self.fields, self.slots, self.list_slot = fields, slots, list_slot
         self.native = ForestLayout(types, encode_names(fields, slots, list_slot))
 
-    @classmethod
-    def of(cls, fields: tuple[str, ...], types: tuple[tuple[str, tuple[int, ...]], ...], slots: tuple[str, ...],
-           list_slot: str | None) -> JoinLayout:
-        """The layout, made once."""
-        return _layout(fields, types, slots, list_slot)
-
 
 @lru_cache(maxsize=None)
-def _layout(fields: tuple[str, ...], types: tuple[tuple[str, tuple[int, ...]], ...], slots: tuple[str, ...],
-            list_slot: str | None) -> JoinLayout:
+def join_layout(fields: tuple[str, ...], types: tuple[tuple[str, tuple[int, ...]], ...], slots: tuple[str, ...],
+                list_slot: str | None) -> JoinLayout:
+    """The layout, made once."""
     return JoinLayout(fields, types, slots, list_slot)

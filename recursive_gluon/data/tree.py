@@ -9,7 +9,7 @@ import numpy as np
 from ..errors import ArityError, FieldError
 from ..native.forests import TreeView
 from ._columns import Column, as_column, column, on_all, same, take
-from ._layout import JoinLayout
+from ._layout import JoinLayout, join_layout
 from ._numbering import heights, postorder, renumber
 
 __all__ = ['Tree']
@@ -277,8 +277,8 @@ class Tree:
             columns = [self.fields[name] for name in names]
             if not columns or any(isinstance(values, list) for values in columns):
                 return None
-            layout = JoinLayout.of(names, tuple((values.dtype.name, values.shape[1:]) for values in columns),
-                                   self.slots, self.list_slot)
+            layout = join_layout(names, tuple((values.dtype.name, values.shape[1:]) for values in columns),
+                                 self.slots, self.list_slot)
             view = TreeView.of(self.child_offsets, self.children, columns, self.is_dag)
             return layout, view.address, view
         return self._cached('joinable', find)

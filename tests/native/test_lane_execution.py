@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from agreement import assert_close, gradients_of, numbers
 from backends import cuda_library, cuda_on_cpu
-from bodies import BODIES
+from bodies import BODIES, body_calls
 from nets import forest_of, ready
 from programs import WORDS, F, Weights, call_of, structure, trace
 
@@ -60,15 +60,7 @@ def compare(call, tolerance, lanes=(1, 2, 8), library=None):
 
 def calls_of(name, dtype, shapes):
     """Calls of a body with a gradient and without one; none where the core cannot run it."""
-    case = BODIES[name]
-    if case.only and case.only != dtype:
-        pytest.skip(f"for {case.only}")
-    weights = Weights(dtype)
-    program, _ = trace(case.make(weights), weights, case.args, case.counts)
-    random = np.random.RandomState(5)
-    for count, nodes, kind, dag in shapes:
-        s = structure(random, count, min(nodes, case.nodes), case.arities, kind, dag and case.dags)
-        call = call_of(program, weights, random, s, dtype, case.args, **case.options)
+    for call, _ in body_calls(name, dtype, shapes):
         if why_not(call):
             pytest.skip(why_not(call))
         yield call

@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from agreement import assert_close, gradients_of, numbers
-from bodies import BODIES, dense
+from bodies import BODIES, body_calls, dense
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from programs import F, Weights, call_of, structure, trace
@@ -47,16 +47,8 @@ def assert_same(call, random, tolerance):
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("name", sorted(BODIES))
 def test_bodies(name, dtype):
-    case = BODIES[name]
-    if case.only and case.only != dtype:
-        pytest.skip(f"for {case.only}")
-    weights = Weights(dtype)
-    program, _ = trace(case.make(weights), weights, case.args, case.counts)
-    random = np.random.RandomState(5)
-    for count, nodes, kind, dag in [(1, 1, "random", False), (3, case.nodes, "random", False), (2, 8, "chain", False),
-                                    (4, case.nodes, "random", True)]:
-        s = structure(random, count, min(nodes, case.nodes), case.arities, kind, dag and case.dags)
-        call = call_of(program, weights, random, s, dtype, case.args, **case.options)
+    shapes = [(1, 1, "random", False), (3, 99, "random", False), (2, 8, "chain", False), (4, 99, "random", True)]
+    for call, random in body_calls(name, dtype, shapes):
         assert_same(call, random, TOLERANCE[dtype])
         call.keep = call.train = False
         assert_same(call, random, TOLERANCE[dtype])

@@ -296,7 +296,11 @@ class Decoder {
         has(p_->shared.size());
         o.stride = p_->shared[id].size;
         break;
-      case Place::kZero: o.stride = o.cols; check(!written && o.offset == 0, Kind::kProgram, "zeros"); break;
+      case Place::kZero:
+        o.stride = o.cols;
+        check(!written && o.offset == 0, Kind::kProgram, "zeros");
+        p_->widest_zeros = std::max(p_->widest_zeros, o.cols);
+        break;
     }
     check(o.offset + o.cols <= o.stride, Kind::kProgram, "an operand reaches over the end of its rows");
   }

@@ -154,18 +154,23 @@ void Typed<T>::plan_snapshot() {
       copy(&fields_[f], converted_[f], plan_.forest.nodes * p_.field_cols[f]);
 }
 
-// Which sums go to each shared value, in order; what nothing is summed into is zero.
+std::vector<std::vector<Sum>> sums_of(const Plan& plan, const Outputs& outputs) {
+  const Program& p = plan.program;
+  check(outputs.shared.size() == static_cast<size_t>(p.shared_inputs), Kind::kInternal, "gradients of parameters");
+  std::vector<std::vector<Sum>> sums(p.shared.size());
+  for (size_t s = 0; s < p.segments.size(); ++s)
+    for (const Instr& i : p.segments[s].over) {
+      int32_t id = i.out[0].id;
+      check(id < p.shared_inputs, Kind::kProgram, "a gradient of a computed value");
+      if (plan.segment_size[s] > 0 && outputs.shared[id].req != Req::kNull) sums[id].push_back({static_cast<int32_t>(s), &i});
+    }
+  return sums;
+}
+
+// What nothing is summed into is zero.
 template <class T>
 void Typed<T>::plan_sums() {
-  sums_.assign(p_.shared.size(), {});
-  check(grads_->shared.size() == static_cast<size_t>(p_.shared_inputs), Kind::kInternal, "gradients of parameters");
-  for (size_t s = 0; s < p_.segments.size(); ++s)
-    for (const Instr& i : p_.segments[s].over) {
-      int32_t id = i.out[0].id;
-      check(id < p_.shared_inputs, Kind::kProgram, "a gradient of a computed value");
-      if (plan_.segment_size[s] > 0 && grads_->shared[id].req != Req::kNull)
-        sums_[id].push_back({static_cast<int32_t>(s), &i, false});
-    }
+  sums_ = sums_of(plan_, *grads_);
   for (int32_t id = 0; id < p_.shared_inputs; ++id) {
     const Gradient& grad = grads_->shared[id];
     if (grad.req == Req::kNull) continue;
@@ -240,18 +245,7 @@ void Typed<T>::prologue() {
     computed_[i].reserve(std::max<int64_t>(p_.shared[i].size, 1));
     shared_[i] = computed_[i].data();
   }
-  int64_t widest = 1;
-  auto widen = [&](const std::vector<Instr>& code) {
-    for (const Instr& i : code)
-      for (const Operand& o : i.in)
-        if (o.place == Place::kZero) widest = std::max(widest, o.cols);
-  };
-  widen(p_.prologue);
-  for (const Segment& s : p_.segments) {
-    widen(s.forward);
-    widen(s.backward);
-  }
-  zeros_.assign(static_cast<size_t>(widest), T(0));
+  zeros_.assign(static_cast<size_t>(p_.widest_zeros), T(0));
   Batch none;
   none.stop = 1;
   for (const Instr& i : p_.prologue) execute(none, i, 1, 0, 0);

@@ -30,6 +30,15 @@ struct Outputs {
   std::vector<Gradient> shared, tables, fields, args;
 };
 
+// A sum over all rows of a segment, into the gradient of a shared value.
+struct Sum {
+  int32_t segment;
+  const Instr* instr;
+  bool begin = false;  // the first, which writes
+};
+// By shared value, in order, of those that are asked for. Throws Error kProgram for a gradient of a computed value.
+std::vector<std::vector<Sum>> sums_of(const Plan& plan, const Outputs& outputs);
+
 // For explain(): what ran when on which worker.
 struct Span {
   int32_t batch, step, worker;            // step: instruction; backward ones count from 1000, sums from 2000
@@ -46,9 +55,9 @@ class Execution {
   virtual int64_t lookups(int32_t table) const = 0;         // rows that are looked up; before forward where
   virtual void looked_up(int32_t table, int32_t* to) const = 0;  // structure alone decides
   virtual int64_t bytes() const = 0;                        // borrowed by this run, at its peak
-  // What bytes() will be after the gradient, or after forward where nothing is kept for one; -1 where values decide, or nobody knows.
-  // Without `reuse` as if no row were used again.
-  virtual int64_t planned_bytes(bool reuse) { static_cast<void>(reuse); return -1; }
+  // What bytes() will be after the gradient, or after forward where nothing is kept for one; -1 where values decide, or
+  // nobody knows. False: as if no row were used again.
+  virtual int64_t planned_bytes(bool) { return -1; }
   bool recompute = false;
   bool trace = false;
   std::vector<std::vector<Span>> spans;                     // by worker

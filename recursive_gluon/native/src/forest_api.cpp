@@ -1,11 +1,10 @@
 // Forests: trees joined into NDArrays in one call, and structures for runs.
-#include <mxnet/c_api.h>
-
 #include <algorithm>
 #include <cstring>
 
 #include "api.h"
 #include "crc32.h"
+#include "mxnet_arrays.h"
 
 namespace rg {
 namespace {
@@ -27,17 +26,6 @@ struct LayoutView {
 };
 
 constexpr int32_t kMagic = 0x52474631, kVersion = 1, kHeader = 8, kDag = 1;  // as structure.py
-
-void want(int result) {
-  if (result != 0) throw Error(Kind::kMxnet, MXGetLastError());
-}
-
-void* make_array(const std::vector<int64_t>& shape, int32_t type, int32_t device, NDArrayHandle* made) {
-  want(MXNDArrayCreateEx64(shape.data(), static_cast<int>(shape.size()), 1, device, 0, type, made));
-  void* data = nullptr;
-  want(MXNDArrayGetData(*made, &data));  // nobody else knows the array yet: it is filled without MXNet's engine
-  return data;
-}
 
 std::shared_ptr<const Structure> join(int64_t n, const TreeView* const* trees) {
   int64_t nodes = 0, edges = 0;
@@ -62,11 +50,12 @@ std::shared_ptr<const Structure> join(int64_t n, const TreeView* const* trees) {
   return made;
 }
 
+// Nobody else knows these arrays yet: they are filled without MXNet's engine.
 NDArrayHandle packed(const Structure& s, const LayoutView& layout, bool dag, int32_t device) {
   int64_t used = kHeader + layout.name_words + static_cast<int64_t>(s.words.size());
   int64_t width = (used + s.trees - 1) / s.trees;
-  NDArrayHandle array = nullptr;
-  auto* to = static_cast<int32_t*>(make_array({s.trees, width}, 4, device, &array));
+  NDArrayHandle array = make_array({s.trees, width}, 4, device);
+  auto* to = static_cast<int32_t*>(data_of(array));
   const int32_t header[kHeader] = {kMagic, kVersion, static_cast<int32_t>(s.trees), static_cast<int32_t>(s.nodes),
                                    static_cast<int32_t>(s.edges), static_cast<int32_t>(layout.name_words), dag ? kDag : 0, 0};
   std::copy_n(header, kHeader, to);
@@ -84,8 +73,8 @@ NDArrayHandle joined(int64_t n, const TreeView* const* trees, int64_t nodes, int
   shape.insert(shape.end(), dims, dims + layout.ndims[field]);
   int64_t row = 4;
   for (int64_t d = 0; d < layout.ndims[field]; ++d) row *= dims[d];
-  NDArrayHandle array = nullptr;
-  auto* to = static_cast<char*>(make_array(shape, layout.types[field], device, &array));
+  NDArrayHandle array = make_array(shape, layout.types[field], device);
+  auto* to = static_cast<char*>(data_of(array));
   for (int64_t t = 0; t < n; ++t) {
     size_t bytes = static_cast<size_t>(trees[t]->nodes * row);
     std::memcpy(to, trees[t]->fields[field], bytes);

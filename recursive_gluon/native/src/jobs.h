@@ -123,7 +123,7 @@ class Typed<T>::Sums final : public Job {
 
  private:
   Typed& e_;
-  std::vector<const std::vector<typename Typed::Sum>*> lists_;
+  std::vector<const std::vector<Sum>*> lists_;
   std::vector<int32_t> none_;
 };
 

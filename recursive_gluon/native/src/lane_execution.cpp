@@ -203,19 +203,8 @@ void LaneExecution<T>::send_inputs(const Inputs& inputs) {
   for (size_t f = 0; f < fields_.size(); ++f)
     if (p_.field_cols[f] > 0)
       put(fields_[f], field_rows(plan_.forest.fields[f], converted[f]), plan_.forest.nodes * p_.field_cols[f]);
-  int64_t widest = 1;
-  auto widen = [&](const std::vector<Instr>& code) {
-    for (const Instr& i : code)
-      for (const Operand& o : i.in)
-        if (o.place == Place::kZero) widest = std::max(widest, o.cols);
-  };
-  widen(p_.prologue);
-  for (const Segment& s : p_.segments) {
-    widen(s.forward);
-    widen(s.backward);
-  }
-  zeros_.reserve(*backend_, widest);
-  zero(zeros_.data(), widest);
+  zeros_.reserve(*backend_, p_.widest_zeros);
+  zero(zeros_.data(), p_.widest_zeros);
   settle();
 }
 
@@ -333,23 +322,14 @@ void LaneExecution<T>::send_gradients(const Outputs& outputs) {
 // The sums over all rows of a segment: a chain for each shared value.
 template <class T>
 void LaneExecution<T>::sum(const Outputs& outputs) {
-  struct Sum {
-    int32_t segment;
-    const Instr* instr;
-  };
-  std::map<int32_t, std::vector<Sum>> of;
-  for (size_t s = 0; s < p_.segments.size(); ++s)
-    for (const Instr& i : p_.segments[s].over) {
-      int32_t id = i.out[0].id;
-      check(id < p_.shared_inputs, Kind::kProgram, "a gradient of a computed value");
-      if (plan_.segment_size[s] > 0 && outputs.shared[id].req != Req::kNull) of[id].push_back({static_cast<int32_t>(s), &i});
-    }
+  std::vector<std::vector<Sum>> sums = sums_of(plan_, outputs);
   std::vector<const std::vector<Sum>*> chains;
   std::vector<double> cost;
-  for (const auto& entry : of) {
-    chains.push_back(&entry.second);
+  for (const auto& list : sums) {
+    if (list.empty()) continue;
+    chains.push_back(&list);
     cost.push_back(0);
-    for (const Sum& sum : entry.second)
+    for (const Sum& sum : list)
       for (const Operand& o : sum.instr->in) cost.back() += static_cast<double>(plan_.segment_size[sum.segment] * o.cols);
   }
   LanePlan lanes = plan_lanes(std::vector<std::vector<int32_t>>(chains.size()), cost, backend_->lanes());

@@ -1,27 +1,14 @@
 // Runs on NDArrays in the caller's thread, and their gradients on MXNet's tape. Through MXNet's C API alone, whose binary
 // interface is stable; why this way is in docs/design/0005.
-#include <mxnet/c_api.h>
-
 #include <algorithm>
 #include <memory>
 #include <mutex>
 
 #include "api.h"
-
-extern "C" int NNGetOpHandle(const char* name, void** handle);  // of libmxnet.so
+#include "mxnet_arrays.h"
 
 namespace rg {
 namespace {
-
-void want(int result) {
-  if (result != 0) throw Error(Kind::kMxnet, MXGetLastError());
-}
-
-void* data_of(NDArrayHandle array) {
-  void* data = nullptr;
-  want(MXNDArrayGetData(array, &data));
-  return data;
-}
 
 // Data of an array that others may still be writing.
 const void* ready(NDArrayHandle array) {
@@ -35,19 +22,12 @@ struct Failure {
   std::string text;
 } g_failed;  // the last backward that failed
 
-NDArrayHandle make_array(const std::vector<int64_t>& shape, int32_t type, int32_t device) {
-  NDArrayHandle made = nullptr;
-  want(MXNDArrayCreateEx64(shape.data(), static_cast<int>(shape.size()), 1, device, 0, type, &made));
-  return made;
-}
-
 // NDArrays that are let go of together.
 struct Held {
   std::vector<NDArrayHandle> arrays;
   Held() = default;
   Held(const Held&) = delete;
   Held& operator=(const Held&) = delete;
-  Held(Held&& other) noexcept : arrays(std::move(other.arrays)) { other.arrays.clear(); }
   ~Held() {
     for (NDArrayHandle handle : arrays)
       if (handle != nullptr) MXNDArrayFree(handle);
@@ -228,7 +208,6 @@ RG_API int rg_invoke(void* caller, const Invocation* a, NDArrayHandle* outs) {
   Held made;
   int failed = guarded([&] {
     const Caller& c = *static_cast<Caller*>(caller);
-    const Program& p = *c.program;
     std::vector<const void*> fields;
     for (int32_t place : c.fields) fields.push_back(ready(a->arrays[place]));
     RunArgs args{a->structure, fields.data(), c.field_types.data(), c.field_cols.data(), a->ints, a->max_depth,

@@ -120,6 +120,7 @@ struct Program {
   int32_t scalar = 4;                      // bytes of a number: 4 or 8
   bool keep = false, keyed = false;
   int32_t root = 0, layouts = 0;
+  int64_t widest_zeros = 1;                // columns of the widest operand of zeros
   int64_t largest_matrix = 0;              // elements of the largest that a batch is multiplied by
   std::vector<Function> functions;
   std::vector<Block> blocks;

@@ -1,7 +1,6 @@
 // A trainer's step: one operation of MXNet's engine for all dense gradients, MXNet's own operator for each row_sparse
 // one. Through MXNet's C API alone.
 #include <dlpack/dlpack.h>
-#include <mxnet/c_api.h>
 
 #include <memory>
 #include <stdexcept>
@@ -9,9 +8,8 @@
 
 #include "api.h"
 #include "kernels.h"
+#include "mxnet_arrays.h"
 #include "optimizers.h"
-
-extern "C" int NNGetOpHandle(const char* name, void** handle);  // of libmxnet.so
 
 namespace rg {
 
@@ -34,10 +32,6 @@ UpdateKernel update_kernel() {
 }
 
 namespace {
-
-void want(int result) {
-  if (result != 0) throw Error(Kind::kMxnet, MXGetLastError());
-}
 
 // A parameter: weight, gradient, first and second state (null where there is none), held.
 struct Entry {

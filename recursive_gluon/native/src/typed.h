@@ -129,11 +129,6 @@ class Typed final : public Execution {
   class Backward;
   class Sums;
 
-  struct Sum {
-    int32_t segment;
-    const Instr* instr;
-    bool begin;  // the first that writes
-  };
   void plan_sums();
 
   void add(const Gradient& grad, const T* from, int64_t n) {

@@ -13,11 +13,11 @@ from ..._compat import mx
 from ...program.expr import Expr
 from ...program.ir import Branch
 from ...schedule.faults import deciding
-from ..arrays import host_view, run_ops
+from ..arrays import host_view
 from ..executor import Call
 from ..recipes import compiled
 from .binding import FIELD_TYPES, failure, pointers
-from .programs import core_program, why_not
+from .programs import core_program, hoisted, why_not
 
 __all__ = ["CoreCaller", "ALL_OUTPUTS"]
 
@@ -67,7 +67,7 @@ class CoreCaller:
         wanted = set(gradients)
         tables = [self.params[name] for name in encoded.tables]
         # What bodies compute from parameters alone is computed again for each call, by MXNet's operators.
-        self.hoisted = [i for i, (function, _) in enumerate(encoded.shared) if function]
+        self.hoisted = any(function for function, _ in encoded.shared)
         shared = [None if function else self.params[name[1:]] for function, name in encoded.shared]
         fields = [call.fields[name] for name in encoded.fields]
         places = {name: i for i, name in enumerate(call.fields)}
@@ -138,7 +138,7 @@ class CoreCaller:
                                  returns_nodes=nodes, only=only)
         alive: List[Any] = []
         if args or ints or self.hoisted or self.random:
-            computed = self._hoist()
+            computed = hoisted(self.code, self.program.encoded, self.params) if self.hoisted else []
             more = [pointers([a.handle.value for a in args]),
                     pointers([0 if a is None else a.handle.value for a in computed]),
                     (_i64 * max(len(ints), 1))(*ints)]
@@ -155,18 +155,6 @@ class CoreCaller:
 
     def _failure(self, forest: Any, max_nodes: int, max_depth: int) -> BaseException:
         return failure(self.program.recipe, forest and forest.structure, max_nodes, max_depth)
-
-    def _hoist(self) -> List[Any]:
-        """What bodies compute from parameters alone, by MXNet's operators, on its tape; None for a parameter."""
-        made: Dict[str, Dict[str, Any]] = {}
-        computed: List[Any] = [None] * len(self.program.encoded.shared)
-        for i in self.hoisted:
-            function, name = self.program.encoded.shared[i]
-            if function not in made:
-                made[function] = {f"@{n}": a for n, a in self.params.items()}
-                run_ops(self.code.recipe.shared_ops[function], made[function])
-            computed[i] = made[function][name]
-        return computed
 
 
 def _all_planned(program: Any) -> bool:

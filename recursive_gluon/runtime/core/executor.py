@@ -11,7 +11,7 @@ from ..arrays import embedding_grad, host_view, run_ops
 from ..executor import Call, Gradients, Result
 from ..recipes import compiled
 from .host_run import HostRun
-from .programs import WORKERS, Lanes, core_program
+from .programs import WORKERS, Lanes, core_program, hoisted
 
 __all__ = ["NativeRun", "run"]
 
@@ -59,17 +59,9 @@ class NativeRun(Result):
 
     def _shared(self) -> List[Any]:
         """Parameters, and what bodies compute from parameters alone by MXNet's operators."""
-        made: Dict[str, Dict[str, Any]] = {}
-        arrays = []
-        for function, name in self.program.encoded.shared:
-            if not function:
-                arrays.append(self.call.params[name[1:]])
-                continue
-            if function not in made:
-                made[function] = {f"@{n}": a for n, a in self.call.params.items()}
-                run_ops(self.code.recipe.shared_ops[function], made[function])
-            arrays.append(made[function][name])
-        return arrays
+        encoded, params = self.program.encoded, self.call.params
+        return [params[name[1:]] if array is None else array
+                for (_, name), array in zip(encoded.shared, hoisted(self.code, encoded, params))]
 
     # -- backward --------------------
     def backward(self, ograds: Sequence[Any]) -> Gradients:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Optional
+from typing import Optional, Tuple
 
 from ..arrays import host_view
 from ..executor import Call
@@ -31,17 +31,18 @@ class MemoryPlan:
 def memory_plan(call: Call) -> Optional[MemoryPlan]:
     """What such calls hold; None where the core cannot run them, or values decide what is computed."""
     inference, training = (replace(call, train=keep, keep=keep) for keep in (False, True))
-    found = [_planned(inference), _planned(inference, reuse=False), _planned(training), _planned(training, True)]
+    found = [*_planned(inference), _planned(training)[0], _planned(training, recompute=True)[0]]
     return None if min(found) < 0 else MemoryPlan(*found)
 
 
-def _planned(call: Call, recompute: bool = False, reuse: bool = True) -> int:
+def _planned(call: Call, recompute: bool = False) -> Tuple[int, int]:
+    """Bytes of a run, and if no row were used again; -1 where they are not known."""
     program, _ = core_program(compiled(call))
     if program is None:
-        return -1
+        return -1, -1
     run = CoreRun(program, call, {name: host_view(call.fields[name]) for name in program.encoded.fields}, recompute)
     try:
-        return run.figure(7, 0 if reuse else 1)
+        return run.figure(7, 0), run.figure(7, 1)
     finally:
         run.release()
 

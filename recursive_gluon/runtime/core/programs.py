@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import ctypes
 import weakref
-from typing import Any, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 
 from ...native.forests import NativeStructure
 from ...schedule.faults import deciding
+from ..arrays import run_ops
 from ..executor import NODES, Call
 from ..recipes import Compiled, compiled
 from .binding import FIELD_TYPES, RunArgs, core, ew_names, failure, pointers
 from .encode import Encoded, encode
 from .unsupported import Unsupported
 
-__all__ = ["CoreProgram", "CoreRun", "Lanes", "WORKERS", "core_program", "why_not"]
+__all__ = ["CoreProgram", "CoreRun", "Lanes", "WORKERS", "core_program", "hoisted", "why_not"]
 
 
 class Lanes(NamedTuple):
@@ -56,6 +57,16 @@ def core_program(code: Compiled) -> Tuple[Optional[CoreProgram], str]:
             except Unsupported as error:
                 found["core"] = None, str(error)
     return found["core"]
+
+
+def hoisted(code: Compiled, encoded: Encoded, params: Mapping[str, Any]) -> List[Any]:
+    """Of the core's shared inputs what bodies compute from parameters alone, by MXNet's operators (on its tape, if
+    it records); None for a parameter itself."""
+    made: Dict[str, Dict[str, Any]] = {}
+    for function in {function: None for function, _ in encoded.shared if function}:
+        made[function] = {f"@{n}": a for n, a in params.items()}
+        run_ops(code.recipe.shared_ops[function], made[function])
+    return [made[function][name] if function else None for function, name in encoded.shared]
 
 
 def why_not(call: Call) -> str:

@@ -13,7 +13,7 @@ from .executor import NativeRun
 from .fuse import Instr
 from .programs import CoreRun
 
-__all__ = ["Batch", "Scheduling", "batches_of", "scheduling"]
+__all__ = ["Batch", "Scheduling", "batches_of", "scheduling", "spans_of"]
 
 
 class Batch(NamedTuple):
@@ -63,6 +63,13 @@ def batches_of(run: CoreRun) -> List[Batch]:
         run.lib.rg_run_batch(run.handle, index, values.ctypes.data)
         found.append(Batch(*values.tolist()))
     return found
+
+
+def spans_of(run: CoreRun) -> np.ndarray:
+    """What a traced run did, a row each: batch, step, worker, begin and end in nanoseconds."""
+    spans = np.zeros((run.lib.rg_run_spans(run.handle, None), 5), np.int64)
+    run.lib.rg_run_spans(run.handle, spans.ctypes.data)
+    return spans
 
 
 def scheduling(call: Call) -> Scheduling:
