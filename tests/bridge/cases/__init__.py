@@ -10,7 +10,9 @@ from . import effects as effects
 from . import gradients as gradients
 from . import language as language
 from . import lifecycle as lifecycle
+from . import novelty as novelty
 from . import numpy_interface as numpy_interface
+from . import operators as operators
 from . import recursion as recursion
 from . import reuse as reuse
 from . import training as training
