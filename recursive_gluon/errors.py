@@ -13,7 +13,7 @@ __all__ = [
     'TraceError', 'NoBaseCaseError', 'UnseenPath', 'DepthLimitError', 'PathMismatchError', 'VisitError',
     'MissingParamsError', 'MaxNodesError',
     'SecondOrderError', 'ProgramFormatError', 'ProgramVersionError', 'VerificationError', 'NativeCoreError',
-    'NativeCoreWarning',
+    'NativeCoreWarning', 'ConversionError',
 ]
 
 
@@ -413,4 +413,19 @@ class NativeCoreWarning(UserWarning):
     On a machine without g++ the first call warns once. Install a compiler, or say that this is meant::
 
         RECURSIVE_GLUON_NATIVE=0 python train.py
+    """
+
+
+class ConversionError(RecursiveGluonError, TypeError):
+    """Something cannot be converted, or was not.
+
+    Examples
+    --------
+    A net's output is no program::
+
+        rg.hybridize(net(x))
+
+    The net is::
+
+        rg.hybridize(net)
     """

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple, Union
 
+from ._compat import mx
 from .block import RecursiveBlock
+from .bridge.convert import conversion_of
+from .bridge.report import ConversionReport
 from .capture.records import Record
-from .errors import TraceError
+from .errors import ConversionError
 from .program.ir import Branch, Return
 from .runtime.batched import BatchedRun
 from .runtime.core.binding import workers
@@ -102,16 +105,16 @@ class Explanation:
         )
 
 
-def explain(net: RecursiveBlock, forest: Any, *args: Any, train: bool = True, nodes: bool = False) -> Explanation:
-    """Run `net` once on `forest` with the batched executor and tell how it ran.
+def explain(net: Any, *args: Any, train: bool = True, nodes: bool = False) -> Union[Explanation, ConversionReport]:
+    """Tell how a program runs, and why not better.
 
     Parameters
     ----------
-    net : RecursiveBlock
-        Initialized; hybridized or not.
-    forest : Forest, list of trees, or a tree
+    net : RecursiveBlock, or a program that ``rg.hybridize`` converted
+        Initialized. A RecursiveBlock may be hybridized or not; it is run once with the batched executor.
     *args
-        Further arguments of the call.
+        The arguments of a call: of a RecursiveBlock, the forest (a Forest, a list of trees, or a tree) and what
+        follows; a converted program is called with them, if there are any, and then told about as it ran so far.
     train : bool, default True
         Explain the training mode (BatchNorm, Dropout, gradients).
     nodes : bool, default False
@@ -120,11 +123,24 @@ def explain(net: RecursiveBlock, forest: Any, *args: Any, train: bool = True, no
     Returns
     -------
     Explanation
-        Frames, levels, cases and paths; memory on the native core; what batched, what did not and why, with
-        the user's file and line.
+        Of a RecursiveBlock: frames, levels, cases and paths; memory on the native core; what batched, what did not and
+        why, with the user's file and line.
+    ConversionReport
+        Of a converted program: segments, the fraction of operators that run from graphs, where and why graphs end,
+        launches ahead, time in Python, launching and waiting.
     """
+    conversion = conversion_of(net)
+    if conversion is not None:
+        if args:
+            with (mx.autograd.train_mode() if train else mx.autograd.predict_mode()):
+                net(*args)
+        return conversion.tell()
     if not isinstance(net, RecursiveBlock):
-        raise TraceError(f"explain() explains a RecursiveBlock, got {type(net).__name__}")
+        raise ConversionError(f"explain() explains a RecursiveBlock or what rg.hybridize() converted, and "
+                              f"{type(net).__name__} is neither: call rg.hybridize(net) first")
+    if not args:
+        raise ConversionError("explain() of a RecursiveBlock needs a forest to run it on: explain(net, forest)")
+    forest, args = args[0], args[1:]
     source, call = net._prepare(forest, args, train, NODES if nodes else ROOTS)
     run = _run(source, call)
     plan, recipe = run.plan, run.recipe

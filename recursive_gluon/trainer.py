@@ -11,6 +11,7 @@ import numpy as np
 
 from . import native
 from ._compat import mx
+from .capture.interception import barrier
 
 __all__ = ["Trainer"]
 
@@ -220,6 +221,7 @@ class _Plan:
                 rates += (lrs[k], wds[k], rescale, clip, a, b, epsilon)
             options = self._options(lrs, wds) if self.sparse else (0, None, None)
             self.last, self.step_args = what, (self.rates(*rates), self.device, *options)
+        barrier("rg.Trainer.step")
         if self.library.rg_trainer_step(self.handle, *self.step_args) != 0:
             raise self.failure()
 

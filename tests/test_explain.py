@@ -6,7 +6,7 @@ import pytest
 from mxnet.gluon import nn
 
 import recursive_gluon as rg
-from recursive_gluon.errors import TraceError
+from recursive_gluon.errors import ConversionError
 from recursive_gluon.runtime.core import binding
 from recursive_gluon.runtime.core.executor import NativeRun
 
@@ -66,7 +66,7 @@ def test_reasons_have_a_place(forest):
 def test_json_and_other_things(forest):
     found = rg.explain(made(False), forest, train=False)
     assert json.loads(found.to_json())['trees'] == 2
-    with pytest.raises(TraceError, match='explains a RecursiveBlock, got Dense'):
+    with pytest.raises(ConversionError, match='Dense is neither'):
         rg.explain(nn.Dense(1), forest)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Optional
 
-__all__ = ["Record", "user_location"]
+__all__ = ["Record", "short_path", "user_location"]
 
 _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 #: cells are written as a user writes them: a place in one of them is worth naming
@@ -35,12 +35,12 @@ def user_location() -> str:
         name = frame.f_code.co_filename
         ours = name.startswith(_HERE) and not name.startswith(_CELLS)
         if not (ours or _MXNET in name or name.startswith("<")):
-            return f"{_short(name)}:{frame.f_lineno}"
+            return f"{short_path(name)}:{frame.f_lineno}"
         frame = frame.f_back
     return ""
 
 
-def _short(path: str) -> str:
+def short_path(path: str) -> str:
     # Paths end up in exported files: what lies outside the working folder keeps only its last two parts.
     relative = os.path.relpath(path)
     return relative if not relative.startswith("..") else os.path.join(*path.split(os.sep)[-2:])

@@ -1,0 +1,219 @@
+"""A converted program: what is known of it from its runs, and how work that it put off is computed.
+
+Work that has come before runs as the graphs that were made for it. Other work is cut at the forks, joins and loops of
+the program's trace graph, and each block runs as a graph if it was met before. Where the same work has followed the
+same work before, its graphs are launched as soon as the inputs that cannot be foreseen are there, while Python is
+still on its way through the calls; if Python then does something else, what was launched is dropped: it has touched
+nothing.
+"""
+from __future__ import annotations
+
+from collections import Counter
+from time import perf_counter
+from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
+
+from .._compat import mx
+from ..capture.trace_graph import TraceGraph
+from .lazy import resolve
+from .report import ConversionReport, Report, break_record
+from .segments import Segment, Segments, replay
+from .tapes import classes
+from .values import set_raw
+from .work import Piece, Work
+
+__all__ = ["Ahead", "Conversion"]
+
+_Handle = mx.base.NDArrayHandle
+_Array = mx.nd.NDArray
+_SETTLED = 16  # launches without anything new, after which calls are no longer located
+_OFTEN = 2  # how often work must have come before graphs are made for it as a whole
+_TRUST = 2  # launches ahead that may fail before they must succeed more often than not
+
+
+class Known:
+    """Work that has graphs of its own, and what it takes to launch them ahead."""
+
+    __slots__ = ("key", "outputs", "steps", "avals", "steady", "trigger", "pure", "hits", "misses", "next", "operators")
+
+    def __init__(self, key: Tuple, steps: List[Tuple[Piece, Optional[Segment]]], work: Work, steady: Dict[int, Any]):
+        self.key, self.steps = key, steps
+        self.outputs = key[3]
+        self.avals = key[2]
+        self.steady = {i: array for i, array in enumerate(work.externals) if id(array) in steady}
+        others = [i for i in range(len(work.externals)) if i not in self.steady]
+        #: so many externals must be there; those that follow are parameters
+        self.trigger = max(others) + 1 if others else 1
+        self.pure = not work.draws and not any("BatchNorm" in op[0].name for op in work.ops)
+        self.operators = sum(len(piece.ops) for piece, segment in steps if segment is not None)
+        self.hits = self.misses = 0
+        self.next: Optional["Known"] = None
+
+    def promising(self) -> bool:
+        return self.pure and (self.misses < _TRUST or self.misses < self.hits)
+
+
+class Ahead:
+    """Graphs that were launched before their calls had all been made."""
+
+    __slots__ = ("known", "externals", "values")
+
+    def __init__(self, known: Known, externals: Sequence[Any]):
+        self.known, self.externals = known, list(externals)
+        self.values = run(known.steps, self.externals)
+
+
+def run(steps: Sequence[Tuple[Piece, Optional[Segment]]], externals: Sequence[Any]) -> Dict[int, Any]:
+    """Run pieces one after another, those without a graph call by call; arrays of the values that pieces return."""
+    values: Dict[int, Any] = {}
+    for piece, segment in steps:
+        inputs = [values[n] if n >= 0 else externals[~n] for n in piece.inputs]
+        if segment is None:
+            made = replay(piece.ops, inputs)
+            values.update((n, made[own]) for n, own in zip(piece.outputs, piece.own))
+        else:
+            values.update((n, _Array(_Handle(handle))) for n, handle in zip(piece.outputs, segment(inputs)))
+    return values
+
+
+def _adopt(array: Any, other: Any) -> None:
+    """Let a lazy array become what `other` is, which nobody else holds."""
+    resolve(array, other.handle)
+    set_raw(other, None)
+
+
+class Conversion:
+    """See the module.
+
+    Attributes
+    ----------
+    twice : bool
+        The program differentiates gradients, which MXNet cannot do through a graph: while it records, calls are
+        replayed.
+    locating : bool
+        Calls are to be located.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.segments = Segments()
+        self.graph = TraceGraph()
+        self.report = Report()
+        self.twice = False
+        self.locating = True
+        self.recaptures = 0
+        self._quiet = 0
+        self._known: Dict[Tuple, Known] = {}
+        self._last: Optional[Known] = None
+
+    # ---- ahead of Python
+
+    def expected(self, mode: Tuple[int, ...]) -> Optional[Known]:
+        """What has followed the last work before, if it is to be launched ahead."""
+        known = self._last.next if self._last is not None else None
+        return known if known is not None and known.key[0] == mode and known.promising() else None
+
+    def launch_ahead(self, known: Known, work: Work) -> Optional[Ahead]:
+        """Launch what is expected, with the inputs that are there and the parameters of last time."""
+        given = len(work.externals)
+        if given > len(known.avals) or tuple(work.external_avals) != known.avals[:given]:
+            return None
+        self.report.ahead += 1
+        return Ahead(known, work.externals + [known.steady[i] for i in range(given, len(known.avals))])
+
+    # ---- computing
+
+    def compute(self, work: Work, ahead: Optional[Ahead]) -> None:
+        """Compute what Python holds of `work`."""
+        began = perf_counter()
+        needed, views = work.held()
+        values: Dict[int, Any] = {}
+        if needed or work.draws:
+            key = work.key(work.outputs(needed))
+            values = self._confirmed(ahead, work, key)
+            if not values:
+                values = self._values(work, key, needed)
+        for number in needed:
+            _adopt(work.arrays[number], values[number])
+        for number in sorted(views):
+            base, make = views[number]
+            _adopt(work.arrays[number], make(work.arrays[base] if base in needed or base in views else values[base]))
+        self.report.launching += perf_counter() - began
+
+    def tell(self) -> ConversionReport:
+        """What happened so far."""
+        report = self.report
+        graphs, replayed, eager = report.recent()
+        breaks: Counter = Counter()
+        for (why, place), count in report.launches.items():
+            breaks[break_record(why, place)] += count
+        return ConversionReport(
+            self.name, report.calls, report.graphs + report.replayed + report.eager,
+            graphs / max(graphs + replayed + eager, 1), len(self.segments), self.segments.captures, self.recaptures,
+            len(self.graph), self.graph.forks, self.graph.traces, report.ahead, report.diverged, self.twice,
+            {"total": report.total, "launching": report.launching, "waiting": report.waiting},
+            tuple(breaks.most_common()))
+
+    def _confirmed(self, ahead: Optional[Ahead], work: Work, key: Tuple) -> Dict[int, Any]:
+        if ahead is None:
+            return {}
+        known = ahead.known
+        same = (key == known.key and len(work.externals) == len(ahead.externals)
+                and all(a is b for a, b in zip(work.externals, ahead.externals)))
+        known.hits += same
+        known.misses += not same
+        self.report.diverged += not same
+        if same:
+            self._went(known, work)
+        return ahead.values if same else {}
+
+    def _went(self, known: Known, work: Work) -> None:
+        self._quiet += 1
+        self.locating = self.locating and self._quiet < _SETTLED
+        if self._last is not None:
+            self._last.next = known
+        self._last = known
+        self.report.graphs += known.operators
+        self.report.replayed += len(work.ops) - known.operators
+
+    def _values(self, work: Work, key: Tuple, needed: Set[int]) -> Dict[int, Any]:
+        recording = bool(work.mode[0])
+        if recording and self.twice:
+            self.report.replayed += len(work.ops)
+            return dict(enumerate(replay(work.ops, work.externals)))
+        known = self._known.get(key)
+        if known is None and self.segments.seen(key) >= _OFTEN:
+            steps = self._steps(work, [range(len(work.ops))], needed, compiling=True)
+            known = self._known[key] = Known(key, steps, work, self.segments.steady)
+        if known is not None:
+            self._went(known, work)
+            return run(known.steps, work.externals)
+        if self._quiet >= _SETTLED:
+            self.recaptures += 1
+        self._quiet, self._last = 0, None
+        groups: Sequence[Sequence[int]] = [range(len(work.ops))]
+        if len(work.places) == len(work.ops):
+            nodes, _ = self.graph.add(list(zip(work.places, (op[0] for op in work.ops))))
+            groups = [range(start, stop) for start, stop in self.graph.blocks(nodes)]
+        self.locating = True
+        steps = self._steps(work, groups, needed, compiling=False)
+        for piece, segment in steps:
+            if segment is None:
+                self.report.replayed += len(piece.ops)
+            else:
+                self.report.graphs += len(piece.ops)
+        return run(steps, work.externals)
+
+    def _steps(self, work: Work, groups: Sequence[Sequence[int]], needed: Set[int], compiling: bool
+               ) -> List[Tuple[Piece, Optional[Segment]]]:
+        """Pieces with their graphs; those met for the first time have none, unless `compiling`."""
+        if work.mode[0]:
+            groups = [part for group in groups for part in classes(work, group, needed)]
+        steps = []
+        for piece in work.pieces(groups, needed):
+            segment = self.segments.compiled(piece.key)
+            if segment is None and len(piece.ops) > 1 and (self.segments.seen(piece.key) or compiling):
+                steady = {i for i, n in enumerate(piece.inputs)
+                          if n < 0 and id(work.externals[~n]) in self.segments.steady}
+                segment = self.segments.compile(piece, steady)
+            steps.append((piece, segment))
+        return steps

@@ -1,0 +1,266 @@
+"""The log of a thread: operator calls that are put off, and when they are launched.
+
+While a converted program runs, a call whose outputs are known beforehand (this operator with these attributes on inputs
+of these shapes was met before) is noted, and lazy arrays are returned. The log is launched when something is asked that
+only values can answer: a read, a gradient, a write to an array, a change of mode. Nothing in the log has an outside
+effect, so it may be launched late, ahead of Python, as one graph or call by call: whoever looks sees the same.
+
+Invariants: all work of a log has one mode (recording, training) and one context; inputs that exist are read before
+anything writes to them, because every write is a barrier; random numbers are drawn in the order of the program.
+"""
+from __future__ import annotations
+
+import ctypes
+import sys
+import threading
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
+from .._compat import mx
+from ..capture.calls import EAGER, RANDOM, Aval, Call, array_aval, aval, call, operator_handle
+from ..capture.interception import original_invoke
+from ..capture.locations import location
+from .conversion import Ahead, Conversion, Known
+from .lazy import compute, new_lazy
+from .values import Value, get_raw
+from .work import Work
+
+__all__ = ["Log", "current_log", "thread"]
+
+_LIB, _check = mx.base._LIB, mx.base.check_call
+_autograd = mx.autograd
+
+
+class _Thread(threading.local):
+    log: Optional["Log"] = None
+
+
+thread = _Thread()
+
+
+def current_log() -> "Log":
+    """This thread's log."""
+    if thread.log is None:
+        thread.log = Log()
+    return thread.log
+
+
+class Log:
+    """See the module. One thread's; a lock guards it, since arrays may be handed to another thread."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.depth = 0
+        self.recording = self.training = self.numpy_shape = 0
+        self.conversion: Any = None  # the Conversion that runs, or ran last
+        self._renew()
+
+    def _renew(self) -> None:
+        self.work = Work((self.recording, self.training, self.numpy_shape))
+        self.ahead: Optional[Ahead] = None
+        self.expected: Optional[Known] = None
+        if self.conversion is not None:
+            self.expected = self.conversion.expected(self.work.mode)
+
+    # ---- entering and leaving a converted program
+
+    def enter(self, conversion: Conversion) -> None:
+        """A converted program begins; inside of another one it is part of that one."""
+        if self.depth == 0:
+            if conversion is not self.conversion:
+                self.launch("another program begins")
+            self.set_mode("recording", int(_autograd.is_recording()))
+            self.set_mode("training", int(_autograd.is_training()))
+            self.set_mode("numpy_shape", int(mx.util.is_np_shape()))
+            self.conversion = conversion
+            if not self.work.ops:
+                self._renew()
+            conversion.report.enter()
+        self.depth += 1
+
+    def leave(self) -> None:
+        self.depth -= 1
+        if self.depth == 0:
+            if not self.recording:
+                self.launch("the end of the call")
+            self.conversion.report.leave()
+
+    def set_mode(self, name: str, value: int) -> None:
+        """The thread's mode is about to become `value`."""
+        if getattr(self, name) != value:
+            self.launch(f"{name} turned {'on' if value else 'off'}")
+            setattr(self, name, value)
+            self._renew()
+
+    # ---- calls
+
+    def invoke(self, handle: int, arrays: Sequence[Any], keys: Any, values: Any, out: Any, numpy: bool, as_list: bool
+               ) -> Any:
+        """An operator call of this thread while a program runs, or while calls are put off."""
+        if out is None and (self.depth or any(type(get_raw(a)) is Value for a in arrays)):
+            op = call(handle, keys, values, numpy, as_list)
+            with self.lock:
+                made = self._put_off(op, arrays)
+            return self._run_now(op, arrays) if made is None else made
+        if out is not None:
+            self.launch("a write")
+        elif self.work.draws:
+            self.launch("an operator outside of the program")
+        self._count()
+        return original_invoke(handle, arrays, keys, values, out, numpy, as_list)
+
+    def _count(self) -> None:
+        if self.depth and self.conversion is not None:
+            self.conversion.report.eager += 1
+
+    def _put_off(self, op: Call, arrays: Sequence[Any]) -> Any:
+        """Note a call; None where it must run now."""
+        work = self.work
+        reads: List[int] = []
+        known: List[Any] = [self.numpy_shape]
+        for array in arrays:
+            raw = get_raw(array)
+            if type(raw) is Value and raw.log is self:
+                reads.append(raw.number)
+                known.append(raw.aval)
+            else:
+                number = work.numbers.get(id(array))
+                if number is None:
+                    number = self._external(array)
+                reads.append(number)
+                known.append(work.external_avals[~number])
+        results = op.results.get(tuple(known))
+        if results is None:
+            return None
+        if results[0].context is not work.context:
+            if work.ops:
+                self.launch("another device")
+                return self._put_off(op, arrays)
+            work.context = results[0].context
+        if op.kind == RANDOM and op.draws(bool(self.training)):
+            work.draws.append(len(work.arrays))
+        if self.conversion.locating:
+            work.places.append(location(sys._getframe(3)))
+        work.ops.append((op, len(results), *reads))
+        if len(results) == 1 and not op.as_list:
+            return self._new(results[0], op.numpy)
+        return [self._new(result, op.numpy) for result in results]
+
+    def _new(self, known: Aval, numpy: bool) -> Any:
+        work = self.work
+        array = new_lazy(Value(self, len(work.arrays), known), numpy)
+        work.arrays.append(array)
+        work.avals.append(known)
+        return array
+
+    def _external(self, array: Any) -> int:
+        compute(array)  # another thread's, perhaps
+        work, steady = self.work, self.conversion.segments.steady
+        found = steady.get(id(array))
+        if found is not None and found[0] is array:
+            known = found[1]
+        else:
+            known = array_aval(array)
+            if _has_gradient(array):
+                steady[id(array)] = (array, known)
+        number = work.numbers[id(array)] = ~len(work.externals)
+        work.externals.append(array)
+        work.external_avals.append(known)
+        if self.expected is not None and len(work.externals) >= self.expected.trigger:
+            self.ahead = self.conversion.launch_ahead(self.expected, work)
+            self.expected = None
+        return number
+
+    def _run_now(self, op: Call, arrays: Sequence[Any]) -> Any:
+        """Run a call as it is, and learn what it makes."""
+        self.launch(f"{op.name}, which is not put off" if op.kind == EAGER else f"{op.name}, met for the first time")
+        known: Tuple[Any, ...] = (self.numpy_shape, *map(array_aval, arrays))
+        made = original_invoke(op.handle, arrays, op.keys, op.values, None, op.numpy, op.as_list)
+        self._count()
+        if op.kind != EAGER:
+            results = tuple(map(array_aval, made if isinstance(made, list) else (made,)))
+            avals = results + tuple(known[1:])
+            dense = all(a.stype == "default" for a in avals)
+            one_context = len({a.context for a in avals}) == 1 and (arrays or "ctx" in op.keys)
+            if dense and one_context and not op.mutates(len(arrays)):
+                op.results[known] = results
+        return made
+
+    # ---- views
+
+    def view(self, array: Any, chain: Sequence[Tuple[str, dict, Tuple[int, ...]]], make: Callable, numpy: bool) -> Any:
+        """A view of a lazy array: `chain` computes it inside of a graph, ``make(base)`` is the true view."""
+        with self.lock:
+            raw, work = get_raw(array), self.work
+            if type(raw) is not Value or self is not thread.log:
+                return make(compute(array))
+            read = raw.number
+            for name, attributes, shape in chain:
+                op = call(_handle_of(name), tuple(attributes), tuple(attributes.values()), numpy, False)
+                if self.conversion.locating:
+                    work.places.append(location(sys._getframe(3)))
+                work.ops.append((op, 1, read))
+                read = len(work.arrays)
+                work.arrays.append(None)
+                work.avals.append(aval(shape, raw.aval.dtype, raw.aval.context))
+            work.arrays[read] = new_lazy(Value(self, read, work.avals[read]), numpy)
+            work.makers.append((read, raw.number, make))
+            return work.arrays[read]
+
+    # ---- launching
+
+    def launch_for(self, array: Any) -> None:
+        """Somebody asks for the handle of a lazy array."""
+        self.launch(sys._getframe(2).f_code.co_name)
+        if type(get_raw(array)) is Value:
+            raise mx.MXNetError("this array was to be computed together with others, and their computation failed")
+
+    def launch(self, why: str) -> None:
+        """Compute what Python still holds."""
+        with self.lock:
+            work, ahead = self.work, self.ahead
+            if not work.ops:
+                if work.externals:
+                    self._renew()
+                return
+            conversion = self.conversion
+            self.work, self.ahead, self.expected = Work(work.mode), None, None
+            conversion.report.launch(why, sys._getframe(1))
+            if self is thread.log:
+                conversion.compute(work, ahead)
+            else:
+                with _modes(*work.mode[:2]):
+                    conversion.compute(work, ahead)
+            if not self.work.ops:
+                self._renew()
+
+
+class _modes:
+    """The modes of another thread, for as long as its work is computed here."""
+
+    def __init__(self, recording: int, training: int):
+        self._modes = bool(recording), bool(training)
+
+    def __enter__(self) -> None:
+        self._before = _autograd.set_recording(self._modes[0]), _autograd.set_training(self._modes[1])
+
+    def __exit__(self, *error: Any) -> None:
+        _autograd.set_recording(self._before[0])
+        _autograd.set_training(self._before[1])
+
+
+def _has_gradient(array: Any) -> bool:
+    gradient = mx.base.NDArrayHandle()
+    _check(_LIB.MXNDArrayGetGrad(array.handle, ctypes.byref(gradient)))
+    if gradient.value is None:
+        return False
+    _check(_LIB.MXNDArrayFree(gradient))
+    return True
+
+
+_handles: Dict[str, int] = {}
+
+
+def _handle_of(name: str) -> int:
+    if name not in _handles:
+        _handles[name] = operator_handle(name)
+    return _handles[name]

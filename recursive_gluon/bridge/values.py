@@ -1,0 +1,26 @@
+"""What stands in the handle of an array that is not computed yet, and the slot it stands in."""
+from __future__ import annotations
+
+from typing import Any, Callable
+
+from .._compat import mx
+from ..capture.calls import Aval
+
+__all__ = ["Value", "get_raw", "is_lazy", "set_raw"]
+
+_SLOT = mx.ndarray._internal.NDArrayBase.__dict__["handle"]
+get_raw: Callable[[Any], Any] = _SLOT.__get__
+set_raw: Callable[[Any, Any], None] = _SLOT.__set__
+
+
+class Value:
+    """The `number` of a value in `log`, and what is known of it."""
+
+    __slots__ = ("log", "number", "aval")
+
+    def __init__(self, log: Any, number: int, aval: Aval):
+        self.log, self.number, self.aval = log, number, aval
+
+
+def is_lazy(array: Any) -> bool:
+    return type(get_raw(array)) is Value

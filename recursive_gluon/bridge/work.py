@@ -1,0 +1,120 @@
+"""Work that was put off: calls, the arrays that stand for their results, and what they read."""
+from __future__ import annotations
+
+import sys
+from typing import Any, Callable, Dict, List, Sequence, Set, Tuple
+
+from ..capture.calls import Aval
+
+__all__ = ["Op", "Piece", "Work"]
+
+#: a call, how many values it makes, and what it reads: the number of a value, or ~i for external i
+Op = Tuple
+_REFERENCES = 3  # to an array that only the work holds: its list's, the loop's, the question's
+
+
+class Piece:
+    """A run of calls as if it were alone: `ops` with its own numbers, `inputs` and `outputs` with those of the work."""
+
+    __slots__ = ("ops", "inputs", "outputs", "own", "key")
+
+    def __init__(self, ops: Tuple[Op, ...], inputs: List[int], outputs: List[int], own: List[int], key: Tuple):
+        self.ops, self.inputs, self.outputs, self.own, self.key = ops, inputs, outputs, own, key
+
+
+class Work:
+    """See the module.
+
+    Attributes
+    ----------
+    arrays, avals : list
+        Of each value: its lazy array (None where Python never saw one), and what is known of it.
+    draws : list of int
+        Values that samplers make, in the order of the program.
+    makers : list of tuple
+        Views, as (number, number of the base, how the true view is made of the base).
+    externals, external_avals : list
+        Arrays that existed, in the order in which they were first read.
+    places : list of int
+        Where each call was made; empty where that was not asked.
+    """
+
+    __slots__ = ("mode", "context", "ops", "arrays", "avals", "draws", "makers", "externals", "external_avals",
+                 "numbers", "places")
+
+    def __init__(self, mode: Tuple[int, ...]):
+        self.mode = mode
+        self.context: Any = None
+        self.ops: List[Op] = []
+        self.arrays: List[Any] = []
+        self.avals: List[Aval] = []
+        self.draws: List[int] = []
+        self.makers: List[Tuple[int, int, Callable]] = []
+        self.externals: List[Any] = []
+        self.external_avals: List[Aval] = []
+        self.numbers: Dict[int, int] = {}
+        self.places: List[int] = []
+
+    def held(self) -> Tuple[Set[int], Dict[int, Tuple[int, Callable]]]:
+        """The values that are needed because Python holds them, or views of them; and the views that it holds."""
+        needed = {n for n, array in enumerate(self.arrays)
+                  if array is not None and sys.getrefcount(array) > _REFERENCES}
+        views = {}
+        for number, base, make in reversed(self.makers):  # a view of a view needs both
+            if number in needed:
+                needed.discard(number)
+                needed.add(base)
+                views[number] = (base, make)
+        return needed, views
+
+    def reach(self) -> List[int]:
+        """For each call the externals that its values depend on, as a mask."""
+        masks: List[int] = []  # of values
+        made = []
+        for op in self.ops:
+            mask = 0
+            for read in op[2:]:
+                mask |= masks[read] if read >= 0 else 1 << ~read
+            masks.extend([mask] * op[1])
+            made.append(mask)
+        return made
+
+    def outputs(self, needed: Set[int]) -> List[int]:
+        """The values that a graph must return: what samplers made, in the order of the program, then what is needed."""
+        return self.draws + sorted(needed.difference(self.draws))
+
+    def key(self, outputs: Sequence[int]) -> Tuple:
+        """What tells this work from other work."""
+        return self.mode, tuple(self.ops), tuple(self.external_avals), tuple(outputs)
+
+    def pieces(self, groups: Sequence[Sequence[int]], needed: Set[int]) -> List[Piece]:
+        """Groups of calls, which are to run one after another, as pieces; what a later one reads is an output too."""
+        starts, number = [], 0
+        for op in self.ops:
+            starts.append(number)
+            number += op[1]
+        wanted, drawn, made = set(needed), set(self.draws), []
+        for group in reversed(groups):
+            local: Dict[int, int] = {}
+            for at in group:
+                for number in range(starts[at], starts[at] + self.ops[at][1]):
+                    local[number] = len(local)
+            own = list(local)
+            inputs: List[int] = []
+            ops = []
+            for at in group:
+                op = self.ops[at]
+                for read in op[2:]:
+                    if read not in local:
+                        local[read] = ~len(inputs)
+                        inputs.append(read)
+                ops.append((op[0], op[1], *(local[read] for read in op[2:])))
+            outputs = [n for n in own if n in drawn] + [n for n in own if n in wanted and n not in drawn]
+            wanted.update(n for n in inputs if n >= 0)
+            avals = [self.avals[n] if n >= 0 else self.external_avals[~n] for n in inputs]
+            places = [local[n] for n in outputs]
+            key = (self.mode, tuple(ops), tuple(avals), tuple(places))
+            if outputs:
+                made.append(Piece(tuple(ops), inputs, outputs, places, key))
+        made.reverse()
+        return made
