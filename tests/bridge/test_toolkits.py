@@ -1,4 +1,4 @@
-"""Nets of GluonCV and GluonNLP, where they are installed: they run, repeat themselves, and are told apart from stock."""
+"""Nets of GluonCV and GluonNLP, where they are installed: they run and repeat themselves unconverted."""
 import mxnet as mx
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def dropblock(convert):
     net = gluon.nn.HybridSequential()
     with net.name_scope():
         net.add(gluon.nn.Conv2D(4, 3, padding=1, in_channels=3),
-                gluoncv.nn.dropblock.DropBlock(0.1, 3, 4, 8), gluon.nn.GlobalAvgPool2D(),
+                gluoncv.nn.dropblock.DropBlock(0.1, 3, 4, 8, 8), gluon.nn.GlobalAvgPool2D(),
                 gluon.nn.Dense(3, in_units=4))
     net.initialize(mx.init.Xavier())
     net = convert(net)
@@ -41,24 +41,29 @@ def yolo(convert):
     net.initialize(mx.init.Xavier())
     net = convert(net)
     trainer = trainer_of(net, learning_rate=1e-4)
+    targets = gluoncv.model_zoo.yolo.yolo_target.YOLOV3PrefetchTargetGenerator(2)
     for step in range(12):
         size = 64 if step < 6 else 64 + 32 * (step % 2)
+        x = images(size)
         if step % 3 == 2:
-            yield net(images(size))
+            yield net(x)
             continue
+        truth, labels = boxes(size)
+        with autograd.train_mode():
+            _, anchors, offsets, maps, *_ = net(x)
+        more = targets(x, maps, anchors, offsets, truth, labels)
         with autograd.record():
-            out = net(images(size))
-            value = sum((one ** 2).mean() for one in out[:4])
-        value.backward()
-        trainer.step(1, ignore_stale_grad=True)
-        yield value, state(net)
+            losses = net(x, truth, *more)
+            autograd.backward(list(losses))
+        trainer.step(1)
+        yield losses, [p.grad().norm() for p in net.collect_params().values() if p.grad_req != "null"]
 
 
 def faster_rcnn(convert):
     """Samplers as plain Blocks."""
     gluoncv = pytest.importorskip("gluoncv")
     net = gluoncv.model_zoo.get_model("faster_rcnn_resnet50_v1b_custom", classes=["a", "b"], transfer=None,
-                                      pretrained_base=False, rpn_train_pre_nms=100, rpn_train_post_nms=20,
+                                      pretrained_base=False, rpn_train_pre_nms=144, rpn_train_post_nms=140,
                                       rpn_test_pre_nms=100, rpn_test_post_nms=10, short=64, max_size=96)
     net.initialize(mx.init.Xavier())
     net = convert(net)
