@@ -27,7 +27,7 @@ _Handle = mx.base.NDArrayHandle
 _Array = mx.nd.NDArray
 _SETTLED = 16  # launches without anything new, after which calls are no longer located
 _OFTEN = 2  # how often work must have come before graphs are made for it as a whole
-_TRUST = 2  # launches ahead that may fail before they must succeed more often than not
+_TRUST = 2
 
 
 class Known:
@@ -43,7 +43,7 @@ class Known:
         others = [i for i in range(len(work.externals)) if i not in self.steady]
         #: so many externals must be there; those that follow are parameters
         self.trigger = max(others) + 1 if others else 1
-        self.pure = not work.draws and not any("BatchNorm" in op[0].name for op in work.ops)
+        self.pure = not work.draws and not work.statistics
         self.operators = sum(len(piece.ops) for piece, segment in steps if segment is not None)
         self.hits = self.misses = 0
         self.next: Optional["Known"] = None
@@ -89,6 +89,8 @@ class Conversion:
     twice : bool
         The program differentiates gradients, which MXNet cannot do through a graph: while it records, calls are
         replayed.
+    statistics : set of int
+        The running statistics (ids of arrays) that a gradient of what was recorded so far will write.
     locating : bool
         Calls are to be located.
     """
@@ -99,6 +101,8 @@ class Conversion:
         self.graph = TraceGraph()
         self.report = Report()
         self.twice = False
+        self.statistics: Set[int] = set()
+        self._in_order = False
         self.locating = True
         self.recaptures = 0
         self._quiet = 0
@@ -176,8 +180,7 @@ class Conversion:
         self.report.replayed += len(work.ops) - known.operators
 
     def _values(self, work: Work, key: Tuple, needed: Set[int]) -> Dict[int, Any]:
-        recording = bool(work.mode[0])
-        if recording and self.twice:
+        if work.mode[0] and (self.twice or self._by_order(work)):
             self.report.replayed += len(work.ops)
             return dict(enumerate(replay(work.ops, work.externals)))
         known = self._known.get(key)
@@ -202,6 +205,15 @@ class Conversion:
             else:
                 self.report.graphs += len(piece.ops)
         return run(steps, work.externals)
+
+    def _by_order(self, work: Work) -> bool:
+        """Whether work must be replayed because one BatchNorm is used several times: its running statistics are folded
+        in the order in which MXNet's gradient visits the uses, which is another one within a graph."""
+        written = [id(work.externals[~n]) for n in work.statistics if n < 0]
+        if len(set(written)) < len(written) or not self.statistics.isdisjoint(written):
+            self._in_order = True
+        self.statistics.update(written)
+        return self._in_order and bool(written)
 
     def _steps(self, work: Work, groups: Sequence[Sequence[int]], needed: Set[int], compiling: bool
                ) -> List[Tuple[Piece, Optional[Segment]]]:

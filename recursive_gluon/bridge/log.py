@@ -16,7 +16,7 @@ import threading
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from .._compat import mx
-from ..capture.calls import EAGER, RANDOM, Aval, Call, array_aval, aval, call, operator_handle
+from ..capture.calls import EAGER, PURE, STATISTICS, Aval, Call, array_aval, aval, call, operator_handle
 from ..capture.interception import original_invoke
 from ..capture.locations import location
 from .conversion import Ahead, Conversion, Known
@@ -89,6 +89,8 @@ class Log:
         if getattr(self, name) != value:
             self.launch(f"{name} turned {'on' if value else 'off'}")
             setattr(self, name, value)
+            if name == "recording" and self.conversion is not None:
+                self.conversion.statistics.clear()
             self._renew()
 
     # ---- calls
@@ -136,8 +138,11 @@ class Log:
                 self.launch("another device")
                 return self._put_off(op, arrays)
             work.context = results[0].context
-        if op.kind == RANDOM and op.draws(bool(self.training)):
-            work.draws.append(len(work.arrays))
+        if op.kind != PURE:
+            if op.kind == STATISTICS:
+                work.statistics.extend(reads[-2:])
+            elif op.draws(bool(self.training)):
+                work.draws.append(len(work.arrays))
         if self.conversion.locating:
             work.places.append(location(sys._getframe(3)))
         work.ops.append((op, len(results), *reads))

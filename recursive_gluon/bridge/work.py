@@ -31,6 +31,8 @@ class Work:
         Of each value: its lazy array (None where Python never saw one), and what is known of it.
     draws : list of int
         Values that samplers make, in the order of the program.
+    statistics : list of int
+        Externals that the gradients of BatchNorms write.
     makers : list of tuple
         Views, as (number, number of the base, how the true view is made of the base).
     externals, external_avals : list
@@ -39,7 +41,7 @@ class Work:
         Where each call was made; empty where that was not asked.
     """
 
-    __slots__ = ("mode", "context", "ops", "arrays", "avals", "draws", "makers", "externals", "external_avals",
+    __slots__ = ("mode", "context", "ops", "arrays", "avals", "draws", "statistics", "makers", "externals", "external_avals",
                  "numbers", "places")
 
     def __init__(self, mode: Tuple[int, ...]):
@@ -49,6 +51,7 @@ class Work:
         self.arrays: List[Any] = []
         self.avals: List[Aval] = []
         self.draws: List[int] = []
+        self.statistics: List[int] = []
         self.makers: List[Tuple[int, int, Callable]] = []
         self.externals: List[Any] = []
         self.external_avals: List[Aval] = []

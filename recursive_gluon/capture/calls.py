@@ -12,14 +12,15 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from .._compat import mx
 
-__all__ = ["Aval", "Call", "PURE", "RANDOM", "EAGER", "array_aval", "aval", "call", "operator_handle"]
+__all__ = ["Aval", "Call", "PURE", "RANDOM", "STATISTICS", "EAGER", "array_aval", "aval", "call", "operator_handle"]
 
 _BASE = mx.base
 _LIB = _BASE._LIB
 _create_symbol = mx.symbol.register._symbol_creator
 
-#: what may be done with a call: put off and put into graphs; the same, in the order of the program; neither
-PURE, RANDOM, EAGER = range(3)
+#: what may be done with a call: put off and put into graphs; that in the order of the program; that, but its gradient
+#: writes inputs (the running statistics of BatchNorm); nothing of it
+PURE, RANDOM, STATISTICS, EAGER = range(4)
 
 # Samplers, by MXNet's naming; a sampler's inputs may be parameters of its distribution.
 _RANDOM = re.compile(r"_?(random|sample)_(?!pdf)|_shuffle|_image_random|Dropout|RNN$|_npi_(normal|uniform|bernoulli|"
@@ -98,6 +99,8 @@ class Call:
         attributes = dict(zip(self.keys, self.values))
         if _EAGER.match(self.name):
             return EAGER
+        if "BatchNorm" in self.name:
+            return STATISTICS
         if self.name == "LeakyReLU":
             return RANDOM if attributes.get("act_type") == "rrelu" else PURE
         return RANDOM if _RANDOM.match(self.name) else PURE
@@ -122,10 +125,9 @@ class Call:
         return _create_symbol(_IN_GRAPHS.get(self.handle, self.handle), inputs, None, keys, values, name, False)
 
     def mutates(self, inputs: int) -> bool:
-        """Whether the operator writes an input, which a Symbol tells as auxiliary states. BatchNorm does so in its
-        gradient alone, so its calls are pure for whoever looks between forward and backward."""
+        """Whether the operator itself writes an input, which a Symbol tells as auxiliary states."""
         variables = [mx.sym.var(f"x{i}") for i in range(inputs)]
-        return bool(self.symbol(variables, "op").list_auxiliary_states()) and "BatchNorm" not in self.name
+        return bool(self.symbol(variables, "op").list_auxiliary_states()) and self.kind != STATISTICS
 
     def __repr__(self) -> str:
         return f"{self.name}({', '.join(f'{k}={v}' for k, v in zip(self.keys, self.values))})"
