@@ -183,7 +183,10 @@ RG_API int64_t rg_run_figure(void* run, int32_t what, int64_t index) {
     case 4: return of(plan.layout_size);  // rows of a buffer
     case 5: return of(plan.layout_rows);  // the same, if no row were used again
     case 6: return plan.shards;
-    case 7: return r.execution->planned_bytes(index == 0);  // index 1: as if no row were used again
+    case 7: {
+      Footprint bytes = r.execution->planned();
+      return of({bytes.block, bytes.apart, bytes.without_reuse});
+    }
     case 8: return r.parts;               // 0: the forest is not cut
     case 9: return r.largest_part;        // frames
     default: return -1;

@@ -101,7 +101,7 @@ void LaneExecution<T>::backward(const Outputs& outputs) {
 }
 
 template <class T>
-int64_t LaneExecution<T>::bytes() const {
+int64_t LaneExecution<T>::bytes() {
   int64_t total = zeros_.size();
   auto add = [&](const Floats& list) {
     for (const auto& buffer : list) total += buffer.size();

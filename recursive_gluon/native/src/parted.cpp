@@ -56,13 +56,16 @@ class Parted final : public Execution {
     inputs_.tables = rows;
     rows_given_ = true;
   }
-  int64_t bytes() const override { return peak_; }
-  int64_t planned_bytes(bool reuse) override {
-    int64_t most = 0;
+  int64_t bytes() override { return peak_; }
+  Footprint planned() override {
+    Footprint most;
     for (const Part& part : parts_.parts)
       for (bool backward : {false, true}) {
-        Planned planned(*this, part, backward);
-        most = std::max(most, beside(part, backward) + planned.execution->planned_bytes(reuse));
+        Footprint own = Planned(*this, part, backward).execution->planned();
+        int64_t more = beside(part, backward);
+        most.block = std::max(most.block, own.block + more);
+        most.apart = std::max(most.apart, own.apart + more);
+        most.without_reuse = std::max(most.without_reuse, own.without_reuse + more);
       }
     return most;
   }

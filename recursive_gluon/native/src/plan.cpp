@@ -7,7 +7,8 @@ namespace rg {
 
 Plan::Plan(const Program& p, const Forest& forest, int64_t max_depth, bool nodes, int64_t max_nodes, const Part* part,
            bool keep)
-    : program(p), forest(forest), frames(p, forest, max_depth), layout_size(p.layouts, 1), layout_rows(p.layouts, 1), unit_row(p.layouts),
+    : program(p), forest(forest), frames(p, forest, max_depth), layout_size(p.layouts, 1), layout_rows(p.layouts, 1),
+      unit_row(p.layouts),
       segment_size(p.segments.size(), 0), largest(p.segments.size()), slots(p.segments.size()),
       segment_entries(p.segments.size()), nodes_(nodes), max_nodes_(max_nodes), part_(part), keep_(keep),
       last_batch_(p.segments.size()) {
@@ -291,6 +292,7 @@ bool Plan::next_round() {
   connect(first, e);
   number(first, last && rounds == 0 && !keep_);
   fill(first);
+  if (last && keep_) number_given();
   ++rounds;
   return true;
 }

@@ -22,7 +22,7 @@ struct SlotRows {
   Ids index, start;
 };
 
-// Who reads the rows of a port or field: row i is given back as given[start[i]] ... given[start[i + 1]].
+// Who reads the rows of a port or field, of which `size` is known once the plan is finished: row i is given back as given[start[i]] ... given[start[i + 1]].
 struct Readers {
   int64_t size = 1;  // rows of gradients; row 0 stands for none
   Ids start, given;
@@ -54,6 +54,7 @@ class Plan {
 
   // After the last round.
   Ids output_rows(int32_t output) const;     // of the root function; row 0 where there is none
+  int64_t returned_rows() const { return max_nodes_ > 0 ? forest.trees * max_nodes_ : static_cast<int64_t>(returned.size()); }
   void make_readers();
 
   bool keeps() const { return keep_; }       // for a gradient: no row is used again
@@ -102,6 +103,7 @@ class Plan {
   void number(size_t first_batch, bool reuse);
   void fill(size_t first_batch);
   void want();
+  void number_given();                       // where gradients of rows will lie: sizes and bases
   void grown(std::vector<int32_t>* tree, Ids* place) const;
   [[noreturn]] void endless(const Ids& stuck, const Edges& e) const;
 
