@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 import numpy as np
 from mxnet.gluon.block import HybridBlock, _flatten
@@ -68,7 +68,8 @@ class RecursiveBlock(HybridBlock):
 
     def __init__(self, prefix: Optional[str] = None, params=None):
         super().__init__(prefix=prefix, params=params)
-        self._executor, self._max_depth, self._recompute, self._second_order = "auto", 10_000, False, False
+        self._executor, self._max_depth, self._second_order = "auto", 10_000, False
+        self._recompute: Union[bool, int] = False
         self._core = CoreCalls(self)
         self._sources: Dict[Any, "Source"] = {}
         self._graphs: Dict[Any, tuple] = {}
@@ -85,7 +86,7 @@ class RecursiveBlock(HybridBlock):
         active: bool = True,
         executor: Optional[str] = None,
         max_depth: Optional[int] = None,
-        recompute: Optional[bool] = None,
+        recompute: Union[bool, int, None] = None,
         second_order: Optional[bool] = None,
         **kwargs,
     ):
@@ -99,9 +100,12 @@ class RecursiveBlock(HybridBlock):
             :func:`~recursive_gluon.explain`) and 'mxnet' elsewhere.
         max_depth : int, default 10,000 or twice the nodes of the forest, whichever is more
             Calls nested deeper raise DepthLimitError.
-        recompute : bool, default False
-            On the core: keep only what passes between calls, and compute the rest again for the gradient, which is the
-            same but for the order of sums.
+        recompute : bool or int, default False
+            On the core, for the gradient, which is the same but for the order of sums: True keeps only what passes
+            between calls, and computes the rest again. A number n >= 1 cuts the forest into sub-trees of at most n
+            calls, keeps the outputs where it is cut, and computes a sub-tree again when its gradient is due: memory is
+            that of one sub-tree. A body that cannot be cut is computed as with True; :func:`~recursive_gluon.explain`
+            says why, and what each choice needs.
         second_order : bool, default False
             Recorded calls have gradients that have gradients: ``autograd.grad(..., create_graph=True)`` may be
             followed by ``backward()``. Such calls run on the core, compute more than others, and give dense gradients
@@ -122,7 +126,10 @@ class RecursiveBlock(HybridBlock):
         if max_depth is not None:
             self._max_depth = max_depth
         if recompute is not None:
-            self._recompute = bool(recompute)
+            if not isinstance(recompute, int) or (recompute < 1 and recompute is not False):
+                raise ValueError(f"recompute={recompute!r}; expected False, True, or a number of calls to compute at "
+                                 f"once, 1 or more")
+            self._recompute = recompute
         super().hybridize(active, **kwargs)
 
     def _parameters(self) -> list:

@@ -9,6 +9,7 @@ import numpy as np
 from ._compat import mx
 from .capture.tracer import regroup_outputs
 from .errors import NativeCoreError
+from .runtime.core.binding import recompute_code
 from .runtime.core.calls import ALL_OUTPUTS, CoreCaller
 from .runtime.core.second_order import SecondOrderCaller
 from .runtime.executor import NODES
@@ -109,7 +110,7 @@ class CoreCalls:
     def _entry(self, source: Any, forest: Any, arguments: tuple, tensors) -> _Entry:
         block, program = self.block, source.live.program
         train, keep = mx.autograd.is_training(), mx.autograd.is_recording()
-        key = (id(program), train, keep, forest.context, block._recompute, forest.fields,
+        key = (id(program), train, keep, forest.context, recompute_code(block._recompute), forest.fields,
                *((a.shape[1:], a.dtype) for a in (*forest[1:], *tensors)))
         entry = self.found.get(key)
         if entry is not None and entry.serves():

@@ -24,6 +24,9 @@ from .schedule.recipe import BATCH, FRAME
 
 __all__ = ["Explanation", "explain"]
 
+#: calls of a part, where the user has not said how many
+_AT_ONCE = 256
+
 
 @dataclass(frozen=True)
 class Launches:
@@ -190,7 +193,7 @@ def explain(net: Any, *args: Any, train: bool = True, nodes: bool = False) -> Un
         executor,
         why,
         scheduling(call) if executor == "native" else None,
-        memory_plan(call) if executor == "native" else None,
+        memory_plan(call, _at_once(net)) if executor == "native" else None,
         tuple(segments),
         tuple(source.tracer.records),
     )
@@ -203,6 +206,11 @@ def _executor(net: RecursiveBlock, call: Call) -> Tuple[str, str]:
         return chosen, f"executor={chosen!r} was asked for"
     why = why_not(call)
     return ("mxnet" if why else "native"), why
+
+
+def _at_once(net: RecursiveBlock) -> int:
+    chosen = net._recompute
+    return _AT_ONCE if isinstance(chosen, bool) else chosen
 
 
 def _run(source, call: Call) -> BatchedRun:

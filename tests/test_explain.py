@@ -104,13 +104,39 @@ def test_memory_is_what_runs_hold(forest):
     trees = rg.Forest([chain] * 3)
     found = rg.explain(net, trees)
     plan = found.memory
-    assert plan.inference < plan.without_reuse < plan.recompute < plan.training
-    assert f'training {plan.training / 1000:.1f} kB, with recompute=True {plan.recompute / 1000:.1f} kB' in str(found)
-    assert json.loads(found.to_json())['memory']['inference'] == plan.inference
+    assert plan.inference.block < plan.recompute.block < plan.training.block
+    assert plan.inference.apart < plan.inference.without_reuse
+    for each in (plan.inference, plan.training, plan.recompute):
+        assert each.block < each.apart
+    used = plan.training
+    sizes = f'{used.block / 1000:.1f} kB ({used.apart / 1000:.1f} kB in separate blocks, {used.gain:.0%} less)'
+    assert f'training {sizes}, recompute=True {plan.recompute.block / 1000:.1f} kB' in str(found)
+    assert json.loads(found.to_json())['memory']['inference']['block'] == plan.inference.block
     _, call = net._prepare(trees, (), True, 'roots')
-    for recompute, planned in ((False, plan.training), (True, plan.recompute)):
+    assert plan.at_once == 256 and plan.parts == 1
+    net.hybridize(recompute=9)
+    cut = rg.explain(net, trees).memory
+    assert cut.parts == 15 and str(cut).endswith(' in 15 parts')
+    assert f', recompute=9 {cut.cut.block / 1000:.1f} kB (' in str(cut)
+    assert cut.cut.block < plan.recompute.block and cut.recompute == plan.recompute
+    for recompute, planned in ((False, plan.training), (True, plan.recompute), (256, plan.cut), (9, cut.cut)):
         run = NativeRun(call, recompute=recompute)
         run.forward().backward([mx.nd.ones(o.shape) for o in run.outputs])
-        assert run.run.figure(2) == planned
+        assert run.run.figure(2) == planned.block
     net.hybridize(executor='mxnet')
     assert rg.explain(net, trees).memory is None
+
+
+class Path(rg.RecursiveBlock):
+    def hybrid_forward(self, F, node, above):
+        above = F.tanh(above)
+        return above if node.is_leaf else self(node.left, above) + self(node.right, above)
+
+
+@pytest.mark.skipif(binding.core() is None, reason='no native core on this machine')
+def test_memory_says_why_a_forest_is_not_cut(forest):
+    net = Path()
+    net.initialize()
+    found = rg.explain(net, forest, mx.nd.ones((2, 1)))
+    assert found.memory.parts == 0
+    assert str(found.memory).endswith('; not cut into parts: the root function takes tensors beside its node')

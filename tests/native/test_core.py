@@ -114,7 +114,7 @@ def test_recomputation_needs_less_memory():
         result = run.forward()
         result.backward([mx.nd.ones(o.shape) for o in result.outputs])
         used.append(run.run.figure(2))
-    assert used[1] < 0.8 * used[0]
+    assert used[1] < 0.9 * used[0]
 
 
 def test_inference_uses_rows_again():

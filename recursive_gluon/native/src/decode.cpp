@@ -3,7 +3,7 @@
 #include <cmath>
 #include <cstring>
 
-#include "program.h"
+#include "arrays.h"
 
 namespace rg {
 namespace {
@@ -86,6 +86,7 @@ class Decoder {
     for (Instr& i : p.prologue) instr(i, nullptr);
     check(w_.done(), Kind::kProgram, "the program goes on after its end");
     finish();
+    find_uses(*p_);
     return std::move(p_);
   }
 

@@ -45,52 +45,22 @@ void Typed<T>::output(int32_t index, void* to) {
 }
 
 template <class T>
-int64_t Typed<T>::bytes() const {
-  int64_t total = 0;
-  for (const auto* list : {&ports_, &given_ports_, &given_fields_})
-    for (const auto& buffer : *list) total += buffer.size();
-  auto add = [&](const std::vector<Floats>& lists) {
-    for (const auto& list : lists)
-      for (const auto& buffer : list) total += buffer.size();
-  };
-  add(saved_);
-  add(made_);
-  for (const auto& lists : temps_) add(lists);
+int64_t Typed<T>::bytes() {
+  int64_t total = block_.size();
+  for (const Array& a : arrays_of(plan_, recompute)) total += buffer(a).borrowed();
   return total * static_cast<int64_t>(sizeof(T));
 }
 
-// As make_room() and backward() ask for it.
 template <class T>
-int64_t Typed<T>::planned_bytes(bool reuse) {
-  if (!plan_.finished()) return -1;
-  int64_t total = 0;
-  std::vector<int64_t> rows = plan_.layout_size;
-  if (!reuse) {
-    rows = plan_.layout_rows;
-    for (int64_t& count : rows) ++count;  // row 0 stands for nothing
-    for (int32_t port : p_.functions[p_.root].arg_ports) rows[p_.ports[port].layout] += plan_.forest.trees;
+Buffer<T>& Typed<T>::buffer(const Array& a) {
+  switch (a.what) {
+    case What::kPort: return ports_[a.id];
+    case What::kSaved: return saved_[a.segment][a.id];
+    case What::kTemp: return temps_[a.segment][a.shard][a.id];
+    case What::kMade: return made_[a.segment][a.id];
+    case What::kGivenPort: return given_ports_[a.id];
+    default: return given_fields_[a.id];
   }
-  for (const Port& port : p_.ports) total += rows[port.layout] * port.cols;
-  for (size_t s = 0; s < p_.segments.size(); ++s) {
-    const Segment& segment = p_.segments[s];
-    const std::vector<int64_t>& largest = plan_.largest[s];
-    int64_t all = plan_.segment_size[s];
-    if (all == 0) continue;
-    int64_t most = std::accumulate(largest.begin(), largest.end(), int64_t(0));
-    for (int64_t cols : segment.saved) total += (recompute ? most : all) * cols;
-    for (int64_t count : largest)
-      for (int64_t cols : segment.temps) total += count * cols;
-    for (const Slot& slot : segment.slots)
-      if (slot.kind == SlotKind::kInteger || slot.kind == SlotKind::kRandom) total += all * slot.cols;
-  }
-  if (p_.keep) {
-    plan_.make_readers();
-    for (size_t i = 0; i < p_.ports.size(); ++i)
-      if (p_.ports[i].floating && plan_.port_readers[i].size > 1) total += plan_.port_readers[i].size * p_.ports[i].cols;
-    for (size_t i = 0; i < p_.field_cols.size(); ++i)
-      if (plan_.field_readers[i].size > 1) total += plan_.field_readers[i].size * p_.field_cols[i];
-  }
-  return total * static_cast<int64_t>(sizeof(T));
 }
 
 template <class T>
@@ -100,18 +70,11 @@ void Typed<T>::backward(const Outputs& outputs) {
   if (workers_for(0, plan_.batches.size(), 2) > 1) expect_run();
   plan_.make_readers();
   const Function& root = p_.functions[p_.root];
-  for (size_t i = 0; i < p_.ports.size(); ++i)
-    if (p_.ports[i].floating && plan_.port_readers[i].size > 1)
-      given_ports_[i].reserve(plan_.port_readers[i].size * p_.ports[i].cols);
-  for (size_t i = 0; i < p_.field_cols.size(); ++i)
-    if (plan_.field_readers[i].size > 1) given_fields_[i].reserve(plan_.field_readers[i].size * p_.field_cols[i]);
   for (size_t j = 0; j < root.out_ports.size(); ++j) {
     int32_t port = root.out_ports[j];
     if (!p_.ports[port].floating) continue;
-    int64_t n = static_cast<int64_t>(plan_.returned.size());
-    if (plan_.counts.size()) n = static_cast<int64_t>(plan_.output_rows(static_cast<int32_t>(j)).size());
     T* to = given_ports_[port].data() + plan_.output_base[j] * p_.ports[port].cols;
-    size_t bytes = static_cast<size_t>(n * p_.ports[port].cols) * sizeof(T);
+    size_t bytes = static_cast<size_t>(plan_.returned_rows() * p_.ports[port].cols) * sizeof(T);
     if (outputs.ograds[j] != nullptr) std::memcpy(to, outputs.ograds[j], bytes);
     else std::memset(to, 0, bytes);
   }
@@ -217,13 +180,11 @@ void Typed<T>::give_fields_and_args() {
     if (grad.req != Req::kNull && grad.data != nullptr)
       pull(plan_.field_readers[f], given_fields_[f], 0, plan_.forest.nodes, p_.field_cols[f], grad);
   }
-  const Function& root = p_.functions[p_.root];
   for (size_t a = 0; a < grads_->args.size(); ++a) {
     const Gradient& grad = grads_->args[a];
     if (grad.req == Req::kNull || grad.data == nullptr) continue;
-    int32_t port = root.arg_ports[a];
-    int64_t first = plan_.row(p_.ports[port].layout, static_cast<int64_t>(a) * plan_.forest.trees);
-    pull(plan_.port_readers[port], given_ports_[port], first, plan_.forest.trees, p_.ports[port].cols, grad);
+    const Outside& from = plan_.outside[a];
+    pull(plan_.port_readers[from.port], given_ports_[from.port], from.first, from.rows, p_.ports[from.port].cols, grad);
   }
 }
 
@@ -251,45 +212,39 @@ void Typed<T>::prologue() {
   for (const Instr& i : p_.prologue) execute(none, i, 1, 0, 0);
 }
 
+// A plan of one round has one block for all arrays, of the gradient too. Where values decide, arrays grow round by round.
 template <class T>
 void Typed<T>::make_room(bool first) {
-  for (size_t i = 0; i < ports_.size(); ++i) {
-    int64_t cols = p_.ports[i].cols, old = first ? 0 : ports_[i].size();
-    ports_[i].reserve(plan_.layout_size[p_.ports[i].layout] * cols, old);
-    if (first) std::fill_n(ports_[i].data(), cols, T(0));
+  std::vector<Array> arrays = arrays_of(plan_, recompute);
+  if (first && plan_.finished()) {
+    Arena arena = arena_of(plan_, arrays, kAlign);
+    take_turns(plan_, arrays, arena);
+    block_.reserve(std::max<int64_t>(arena.size, 1));
+    for (size_t i = 0; i < arrays.size(); ++i) buffer(arrays[i]).lie(block_.data() + arena.offset[i], arrays[i].life.size);
+  } else {
+    for (const Array& a : arrays) {
+      Buffer<T>& to = buffer(a);
+      to.reserve(a.life.size, a.what == What::kTemp ? 0 : to.size());
+    }
   }
+  for (size_t i = 0; i < ports_.size() && first; ++i) std::fill_n(ports_[i].data(), p_.ports[i].cols, T(0));
   if (first) {
-    const Function& root = p_.functions[p_.root];
-    check(inputs_.args.size() == root.arg_ports.size(), Kind::kProgram, "arguments for the roots");
+    check(inputs_.args.size() == plan_.outside.size(), Kind::kProgram, "arguments for the roots");
     for (size_t a = 0; a < inputs_.args.size(); ++a) {
-      int32_t port = root.arg_ports[a];
-      int64_t cols = p_.ports[port].cols, n = plan_.forest.trees;
-      int64_t row = n ? plan_.row(p_.ports[port].layout, static_cast<int64_t>(a) * n) : 0;
-      std::memcpy(ports_[port].data() + row * cols, inputs_.args[a], static_cast<size_t>(n * cols) * sizeof(T));
+      const Outside& from = plan_.outside[a];
+      int64_t cols = p_.ports[from.port].cols;
+      std::memcpy(ports_[from.port].data() + from.first * cols, inputs_.args[a],
+                  static_cast<size_t>(from.rows * cols) * sizeof(T));
     }
   }
-  for (size_t s = 0; s < p_.segments.size(); ++s) {
-    const Segment& segment = p_.segments[s];
-    int64_t all = plan_.segment_size[s];
-    if (all == 0) continue;
-    const std::vector<int64_t>& largest = plan_.largest[s];
-    int64_t most = std::accumulate(largest.begin(), largest.end(), int64_t(0));  // see first_saved()
-    for (size_t i = 0; i < segment.saved.size(); ++i) {
-      int64_t rows = recompute ? most : all;
-      saved_[s][i].reserve(rows * segment.saved[i], recompute ? 0 : saved_[s][i].size());
-    }
-    for (size_t shard = 0; shard < largest.size(); ++shard)
-      for (size_t i = 0; i < segment.temps.size(); ++i)
-        temps_[s][shard][i].reserve(largest[shard] * segment.temps[i]);
-    for (size_t i = 0; i < segment.slots.size(); ++i) {
-      const Slot& slot = segment.slots[i];
+  for (size_t s = 0; s < p_.segments.size(); ++s)
+    for (size_t i = 0; i < p_.segments[s].slots.size(); ++i) {
+      const Slot& slot = p_.segments[s].slots[i];
       if (!is_made(slot)) continue;
-      int64_t begin = made_rows_[{s, i}];
-      made_[s][i].reserve(all * slot.cols, begin * slot.cols);
+      int64_t begin = made_rows_[{s, i}], all = plan_.segment_size[s];
       for (int64_t r = begin; r < all; ++r) make_row(plan_, s, slot, r, inputs_.seed, made_[s][i].data() + r * slot.cols);
       made_rows_[{s, i}] = all;
     }
-  }
 }
 
 // Copies of matrices in the order in which the library is fastest, where enough rows will use them.

@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "arrays.h"
 #include "memory.h"
 #include "plan.h"
 #include "workers.h"
@@ -54,10 +55,8 @@ class Execution {
   virtual void backward(const Outputs& outputs) = 0;        // once
   virtual int64_t lookups(int32_t table) const = 0;         // rows that are looked up; before forward where
   virtual void looked_up(int32_t table, int32_t* to) const = 0;  // structure alone decides
-  virtual int64_t bytes() const = 0;                        // borrowed by this run, at its peak
-  // What bytes() will be after the gradient, or after forward where nothing is kept for one; -1 where values decide, or
-  // nobody knows. False: as if no row were used again.
-  virtual int64_t planned_bytes(bool) { return -1; }
+  virtual int64_t bytes() = 0;                              // borrowed by this run, at its peak
+  virtual Footprint planned() { return {}; }                // what it will borrow; zero where values decide, or nobody knows
   bool recompute = false;
   bool trace = false;
   std::vector<std::vector<Span>> spans;                     // by worker

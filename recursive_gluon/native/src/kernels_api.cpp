@@ -1,4 +1,5 @@
 // Kernels one at a time, for the tests.
+#include <algorithm>
 #include <vector>
 
 #include "api.h"
@@ -61,6 +62,15 @@ RG_API int rg_test_load(const float* base, int64_t stride, const int64_t* index,
     std::vector<float> scratch(kScratch);
     kernels<float>().ew(p, &in, &to, rows, scratch.data());
   });
+}
+
+// Offsets for arrays of four numbers each, as in Life; returns the size of the block.
+RG_API int64_t rg_test_lay_out(int64_t count, const int64_t* lives, int64_t turn, int64_t align, int64_t* offsets) {
+  std::vector<Life> list;
+  for (const int64_t* l = lives; l < lives + 4 * count; l += 4) list.push_back({l[0], l[1], l[2], static_cast<int32_t>(l[3])});
+  Arena arena = lay_out(list, turn, align);
+  std::copy(arena.offset.begin(), arena.offset.end(), offsets);
+  return arena.size;
 }
 
 }  // extern "C"

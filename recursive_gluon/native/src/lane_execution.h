@@ -26,7 +26,7 @@ class LaneExecution final : public Execution {
   // The tables were copied when forward ran: backward reads what forward read.
   void use_rows(const std::vector<const void*>&) override {}
   void backward(const Outputs& outputs) override;
-  int64_t bytes() const override;
+  int64_t bytes() override;
 
  private:
   using Floats = std::vector<DeviceBuffer<T>>;

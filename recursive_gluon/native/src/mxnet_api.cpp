@@ -102,7 +102,8 @@ struct Caller {
   std::vector<std::vector<int64_t>> outputs;   // shapes without the axis of rows
   std::vector<Attributes> embeddings;          // of each table, for MXNet's operator
   int32_t type = 0, device = 0;
-  bool record = false, recompute = false;
+  bool record = false;
+  int64_t recompute = 0;
 };
 
 void* embedding_op() {
@@ -146,7 +147,8 @@ struct CallerArgs {
   const int64_t *field_types, *field_cols;
   const int64_t *output_ndims, *output_dims;
   const char* const* embeddings;  // key, value, ..., null; a table each
-  int32_t num_fields, num_outputs, type, device, record, recompute;
+  int64_t recompute;
+  int32_t num_fields, num_outputs, type, device, record;
 };
 
 // The same layout as Invocation of runtime/core/calls.py.
@@ -195,7 +197,7 @@ RG_API void* rg_caller_new(void* program, const CallerArgs* a) {
     c->type = a->type;
     c->device = a->device;
     c->record = a->record != 0;
-    c->recompute = a->recompute != 0;
+    c->recompute = a->recompute;
     made = c.release();
   });
   return made;
@@ -211,7 +213,7 @@ RG_API int rg_invoke(void* caller, const Invocation* a, NDArrayHandle* outs) {
     std::vector<const void*> fields;
     for (int32_t place : c.fields) fields.push_back(ready(a->arrays[place]));
     RunArgs args{a->structure, fields.data(), c.field_types.data(), c.field_cols.data(), a->ints, a->max_depth,
-                 a->max_nodes, static_cast<int32_t>(fields.size()), a->num_ints, a->returns_nodes, c.recompute, 0, 0, nullptr};
+                 a->max_nodes, c.recompute, static_cast<int32_t>(fields.size()), a->num_ints, a->returns_nodes, 0, 0, nullptr};
     std::unique_ptr<Run> run = make_run(c.program, args);
     auto recorded = std::make_unique<Recorded>();
     // What is computed from parameters for each call comes in `computed`.

@@ -101,12 +101,17 @@ struct Segment {
   std::vector<Slot> slots;
   std::vector<int64_t> temps, saved;       // columns of each buffer; temps are a batch's, saved all rows'
   std::vector<Instr> forward, backward, over;
+  std::vector<uint8_t> temp_uses, saved_uses, slot_uses;  // of each: bits of Use
+  std::vector<int32_t> self;               // its own number alone
 };
+enum Use : uint8_t { kForward = 1, kBackward = 2, kOver = 4 };
 
 struct Port {
   int64_t cols = 0;
   int32_t layout = 0;
   bool floating = true;
+  bool read_back = false;                  // backward reads its rows
+  std::vector<int32_t> users, given_users; // segments that use its rows forward; their gradients
 };
 
 // A shared value: a parameter, or what the caller computed from parameters alone.

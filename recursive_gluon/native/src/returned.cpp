@@ -9,6 +9,11 @@ namespace rg {
 // -- what is returned --------------------
 void Plan::want() {
   const FrameTable& table = frames.tables[program.root];
+  if (part_ != nullptr) {
+    for (const auto* nodes : {&part_->asked, &part_->kept})
+      for (int32_t node : *nodes) returned.push_back(table.by_node[node]);
+    return;
+  }
   if (max_nodes_ > 0) {
     returned.resize(table.size());
     std::iota(returned.begin(), returned.end(), 0);
@@ -35,7 +40,7 @@ Ids Plan::output_rows(int32_t output) const {
   const auto& column = unit_row[program.ports[root.out_ports[output]].layout];
   const Ids& units = frames.tables[program.root].out_unit[output];
   Ids rows(returned.size());
-  for (size_t i = 0; i < rows.size(); ++i) rows[i] = column[units[returned[i]]];
+  for (size_t i = 0; i < rows.size(); ++i) rows[i] = std::max(column[units[returned[i]]], 0);
   if (max_nodes_ <= 0) return rows;
   std::vector<int32_t> tree;
   Ids place, padded(forest.trees * max_nodes_, 0);
@@ -90,28 +95,17 @@ void Plan::grown(std::vector<int32_t>* tree, Ids* place) const {
 }
 
 // -- who reads what --------------------
-void Plan::make_readers() {
-  size_t ports = program.ports.size(), fields = program.field_cols.size();
-  struct Reader {
-    const Ids *index, *start;
-    int64_t base, rows;
-  };
-  std::vector<std::vector<Reader>> of(ports + fields);
-  port_readers.assign(ports, Readers());
-  field_readers.assign(fields, Readers());
+void Plan::number_given() {
+  port_readers.assign(program.ports.size(), Readers());
+  field_readers.assign(program.field_cols.size(), Readers());
   given_base.assign(program.segments.size(), {});
-  std::vector<Ids> outputs;
   const Function& root = program.functions[program.root];
-  outputs.reserve(root.out_ports.size());
   output_base.assign(root.out_ports.size(), 0);
   for (size_t j = 0; j < root.out_ports.size(); ++j) {
     int32_t port = root.out_ports[j];
     if (!program.ports[port].floating) continue;
-    outputs.push_back(output_rows(static_cast<int32_t>(j)));
-    int64_t rows = static_cast<int64_t>(outputs.back().size());
     output_base[j] = port_readers[port].size;
-    of[port].push_back({&outputs.back(), nullptr, output_base[j], rows});
-    port_readers[port].size += rows;
+    port_readers[port].size += returned_rows();
   }
   for (size_t s = 0; s < program.segments.size(); ++s) {
     const Segment& segment = program.segments[s];
@@ -119,13 +113,37 @@ void Plan::make_readers() {
     for (size_t k = 0; k < segment.slots.size(); ++k) {
       const Slot& slot = segment.slots[k];
       if (!slot.gives || slot.kind == SlotKind::kLookup) continue;
-      bool field = slot.kind == SlotKind::kField;
-      Readers& readers = field ? field_readers[slot.source] : port_readers[slot.port];
-      const SlotRows& rows = slots[s][slot.same_as < 0 ? k : slot.same_as];
+      Readers& readers = slot.kind == SlotKind::kField ? field_readers[slot.source] : port_readers[slot.port];
       given_base[s][k] = readers.size;
-      of[field ? ports + slot.source : slot.port].push_back(
-          {&rows.index, rows.start.empty() ? nullptr : &rows.start, readers.size, segment_size[s]});
       readers.size += segment_size[s];
+    }
+  }
+}
+
+void Plan::make_readers() {
+  size_t ports = program.ports.size(), fields = program.field_cols.size();
+  struct Reader {
+    const Ids *index, *start;
+    int64_t base, rows;
+  };
+  std::vector<std::vector<Reader>> of(ports + fields);
+  std::vector<Ids> outputs;
+  const Function& root = program.functions[program.root];
+  outputs.reserve(root.out_ports.size());
+  for (size_t j = 0; j < root.out_ports.size(); ++j) {
+    int32_t port = root.out_ports[j];
+    if (!program.ports[port].floating) continue;
+    outputs.push_back(output_rows(static_cast<int32_t>(j)));
+    of[port].push_back({&outputs.back(), nullptr, output_base[j], returned_rows()});
+  }
+  for (size_t s = 0; s < program.segments.size(); ++s) {
+    const Segment& segment = program.segments[s];
+    for (size_t k = 0; k < segment.slots.size(); ++k) {
+      if (given_base[s][k] < 0) continue;
+      const Slot& slot = segment.slots[k];
+      const SlotRows& rows = slots[s][slot.same_as < 0 ? k : slot.same_as];
+      of[slot.kind == SlotKind::kField ? ports + slot.source : slot.port].push_back(
+          {&rows.index, rows.start.empty() ? nullptr : &rows.start, given_base[s][k], segment_size[s]});
     }
   }
   for (size_t i = 0; i < of.size(); ++i) {

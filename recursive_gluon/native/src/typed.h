@@ -41,8 +41,8 @@ class Typed final : public Execution {
     return lookups_.rows[table];
   }
   void looked_up(int32_t table, int32_t* to) const override { lookups_.write(table, to); }
-  int64_t bytes() const override;
-  int64_t planned_bytes(bool reuse) override;
+  int64_t bytes() override;
+  Footprint planned() override { return plan_.finished() ? footprint(plan_, recompute, kAlign) : Footprint(); }
   // -- backward --------------------
   void use_rows(const std::vector<const void*>& rows) override {
     inputs_.tables = rows;
@@ -52,6 +52,8 @@ class Typed final : public Execution {
 
  private:
   using Floats = std::vector<Buffer<T>>;
+  static constexpr int64_t kAlign = 64 / sizeof(T);  // a line of the cache
+  Buffer<T>& buffer(const Array& a);
 
   // -- where operands lie, as Operands asks --------------------
   friend struct Operands<T, Typed>;
@@ -161,6 +163,7 @@ class Typed final : public Execution {
   Inputs inputs_;
   bool rows_given_ = false;               // inputs_.tables are rows that were looked up, in the core's order
   const Outputs* grads_ = nullptr;
+  Buffer<T> block_;                       // where the arrays lie, if the plan has one round
   Floats ports_, given_ports_, given_fields_, converted_, computed_, dropped_;
   Floats copied_shared_;
   std::vector<Copy> copies_;

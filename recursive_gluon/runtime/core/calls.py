@@ -16,7 +16,7 @@ from ...schedule.faults import deciding
 from ..arrays import host_view
 from ..executor import Call
 from ..recipes import compiled
-from .binding import FIELD_TYPES, failure, pointers
+from .binding import FIELD_TYPES, Recompute, failure, pointers, recompute_code
 from .programs import core_program, hoisted, why_not
 
 __all__ = ["CoreCaller", "ALL_OUTPUTS"]
@@ -34,7 +34,8 @@ class _CallerArgs(ctypes.Structure):
     _fields_ = [
         *((name, _p) for name in ("shared", "tables", "shared_wanted", "table_wanted", "fields", "field_taped",
                                   "field_types", "field_cols", "output_ndims", "output_dims", "embeddings")),
-        *((name, _i32) for name in ("num_fields", "num_outputs", "type", "device", "record", "recompute")),
+        ("recompute", _i64),
+        *((name, _i32) for name in ("num_fields", "num_outputs", "type", "device", "record")),
     ]
 
 
@@ -55,7 +56,7 @@ class CoreCaller:
     `call` is one such call, `gradients` the names of the parameters that want one.
     """
 
-    def __init__(self, call: Call, gradients: Sequence[str], recompute: bool):
+    def __init__(self, call: Call, gradients: Sequence[str], recompute: Recompute):
         self.code = compiled(call)
         program, _ = core_program(self.code)
         assert program is not None
@@ -100,7 +101,7 @@ class CoreCaller:
         args = _CallerArgs(
             **{name: ctypes.addressof(array) for name, array in arrays.items()}, num_fields=len(fields),
             num_outputs=len(encoded.outputs), type=_TYPES[encoded.dtype], device=call.ctx.device_id, record=call.keep,
-            recompute=recompute)
+            recompute=recompute_code(recompute))
         assert program.lib is not None
         self.lib: ctypes.CDLL = program.lib
         self.outputs = len(encoded.outputs)
@@ -110,7 +111,7 @@ class CoreCaller:
         weakref.finalize(self, self.lib.rg_caller_free, self.handle)
 
     @classmethod
-    def of(cls, call: Call, gradients: Sequence[str], recompute: bool) -> Tuple[Optional["CoreCaller"], str]:
+    def of(cls, call: Call, gradients: Sequence[str], recompute: Recompute) -> Tuple[Optional["CoreCaller"], str]:
         """A caller for calls like `call`, or None and why the core cannot run them."""
         why = why_not(call)
         if not why and call.keep:

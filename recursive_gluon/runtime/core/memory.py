@@ -8,41 +8,68 @@ from typing import Optional, Tuple
 from ..arrays import host_view
 from ..executor import Call
 from ..recipes import compiled
+from .binding import Recompute
 from .programs import CoreRun, core_program
 
-__all__ = ["MemoryPlan", "memory_plan"]
+__all__ = ["Footprint", "MemoryPlan", "memory_plan"]
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes of a run's own rows, without parameters and fields: in the one block that is planned from their lifetimes,
+    in a block each, and so if no row were used again; all 0 where they are not known."""
+
+    block: int
+    apart: int
+    without_reuse: int
+
+    @property
+    def gain(self) -> float:
+        """The share that lifetimes save."""
+        return 1 - self.block / self.apart if self.apart else 0.0
+
+    def __str__(self) -> str:
+        return f"{_size(self.block)} ({_size(self.apart)} in separate blocks, {self.gain:.0%} less)"
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Bytes of a run's own rows, without parameters and fields: inference, and if it used no row again; training, and
-    with ``recompute=True``."""
+    """What runs hold: inference; training; with ``recompute=True``, and with ``recompute=at_once``, which cuts the
+    forest into `parts`, or not: `whole` says why."""
 
-    inference: int
-    without_reuse: int
-    training: int
-    recompute: int
+    inference: Footprint
+    training: Footprint
+    recompute: Footprint
+    at_once: int
+    cut: Footprint
+    parts: int
+    whole: str
 
     def __str__(self) -> str:
-        return (f"inference {_size(self.inference)} ({_size(self.without_reuse)} if rows were not used again); "
-                f"training {_size(self.training)}, with recompute=True {_size(self.recompute)}")
+        cut = (f", recompute={self.at_once} {self.cut} in {self.parts} part{'s' * (self.parts != 1)}"
+               if self.parts else f"; not cut into parts: {self.whole}")
+        return (f"inference {self.inference}, {_size(self.inference.without_reuse)} if rows were not used again; "
+                f"training {self.training}, recompute=True {self.recompute}{cut}")
 
 
-def memory_plan(call: Call) -> Optional[MemoryPlan]:
-    """What such calls hold; None where the core cannot run them, or values decide what is computed."""
+def memory_plan(call: Call, at_once: int) -> Optional[MemoryPlan]:
+    """What such calls hold; None where the core cannot run them, or values decide what is computed. `at_once`: calls of
+    a part."""
     inference, training = (replace(call, train=keep, keep=keep) for keep in (False, True))
-    found = [*_planned(inference), _planned(training)[0], _planned(training, recompute=True)[0]]
-    return None if min(found) < 0 else MemoryPlan(*found)
+    (used, *_), (plain, *_), (again, *_) = _planned(inference), _planned(training), _planned(training, True)
+    if not all(found.block for found in (used, plain, again)):
+        return None
+    return MemoryPlan(used, plain, again, at_once, *_planned(training, at_once))
 
 
-def _planned(call: Call, recompute: bool = False) -> Tuple[int, int]:
-    """Bytes of a run, and if no row were used again; -1 where they are not known."""
+def _planned(call: Call, recompute: Recompute = False) -> Tuple[Footprint, int, str]:
+    """What a run will hold; its parts, and why there are none."""
     program, _ = core_program(compiled(call))
     if program is None:
-        return -1, -1
+        return Footprint(0, 0, 0), 0, ""
     run = CoreRun(program, call, {name: host_view(call.fields[name]) for name in program.encoded.fields}, recompute)
     try:
-        return run.figure(7, 0), run.figure(7, 1)
+        return Footprint(*(run.figure(7, i) for i in range(3))), run.figure(8), run.whole()
     finally:
         run.release()
 
