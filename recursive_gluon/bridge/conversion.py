@@ -8,11 +8,13 @@ nothing.
 """
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from time import perf_counter
 from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
 from .._compat import mx
+from ..capture.locations import mentioned
 from ..capture.trace_graph import TraceGraph
 from .lazy import resolve
 from .report import ConversionReport, Report, break_record
@@ -87,8 +89,8 @@ class Conversion:
     Attributes
     ----------
     twice : bool
-        The program differentiates gradients, which MXNet cannot do through a graph: while it records, calls are
-        replayed.
+        The program differentiates gradients, or its source speaks of ``create_graph``. MXNet cannot do that through a
+        graph, so while it records, calls are replayed.
     statistics : set of int
         The running statistics (ids of arrays) that a gradient of what was recorded so far will write.
     locating : bool
@@ -100,7 +102,7 @@ class Conversion:
         self.segments = Segments()
         self.graph = TraceGraph()
         self.report = Report()
-        self.twice = False
+        self._twice: Optional[bool] = None
         self.statistics: Set[int] = set()
         self._in_order = False
         self.locating = True
@@ -153,7 +155,7 @@ class Conversion:
         return ConversionReport(
             self.name, report.calls, report.graphs + report.replayed + report.eager,
             graphs / max(graphs + replayed + eager, 1), len(self.segments), self.segments.captures, self.recaptures,
-            len(self.graph), self.graph.forks, self.graph.traces, report.ahead, report.diverged, self.twice,
+            len(self.graph), self.graph.forks, self.graph.traces, report.ahead, report.diverged, bool(self._twice),
             {"total": report.total, "launching": report.launching, "waiting": report.waiting},
             tuple(breaks.most_common()))
 
@@ -205,6 +207,16 @@ class Conversion:
             else:
                 self.report.graphs += len(piece.ops)
         return run(steps, work.externals)
+
+    @property
+    def twice(self) -> bool:
+        if self._twice is None:
+            self._twice = mentioned("create_graph", sys._getframe(1))
+        return self._twice
+
+    @twice.setter
+    def twice(self, value: bool) -> None:
+        self._twice = value
 
     def _by_order(self, work: Work) -> bool:
         """Whether work must be replayed because one BatchNorm is used several times: its running statistics are folded

@@ -7,6 +7,7 @@ class whose values only one other class reads, and Python does not hold, joins t
 """
 from __future__ import annotations
 
+import heapq
 from typing import Dict, List, Sequence, Set
 
 from .work import Work
@@ -46,8 +47,29 @@ def classes(work: Work, group: Sequence[int], needed: Set[int]) -> List[List[int
     groups: Dict[int, List[int]] = {}
     for mask in order:
         groups.setdefault(joined[mask], []).extend(members[mask])
-    made = [sorted(groups[mask]) for mask in order if mask in groups]
+    home = {at: mask for mask, calls in groups.items() for at in calls}
+    sources = {mask: {home[maker[read]] for at in calls for read in work.ops[at][2:]
+                      if read >= 0 and maker[read] in home} - {mask} for mask, calls in groups.items()}
+    made = _as_written({mask: sorted(calls) for mask, calls in groups.items()}, sources)
     return made if _drawn_in_order(work, made, maker) else [[at] for at in group]
+
+
+def _as_written(groups: Dict[int, List[int]], sources: Dict[int, Set[int]]) -> List[List[int]]:
+    """Groups in an order in which they can run, that of the program where there is a choice: MXNet has an array on its
+    tape from when it first meets one that is there, and what it meets later, too."""
+    made = []
+    left = {mask: set(before) for mask, before in sources.items()}
+    ready = [(calls[0], mask) for mask, calls in groups.items() if not left[mask]]
+    heapq.heapify(ready)
+    while ready:
+        _, done = heapq.heappop(ready)
+        made.append(groups[done])
+        for mask, before in left.items():
+            if done in before:
+                before.remove(done)
+                if not before:
+                    heapq.heappush(ready, (groups[mask][0], mask))
+    return made
 
 
 def _drawn_in_order(work: Work, groups: List[List[int]], maker: Dict[int, int]) -> bool:

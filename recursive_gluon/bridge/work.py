@@ -10,7 +10,13 @@ __all__ = ["Op", "Piece", "Work"]
 
 #: a call, how many values it makes, and what it reads: the number of a value, or ~i for external i
 Op = Tuple
-_REFERENCES = 3  # to an array that only the work holds: its list's, the loop's, the question's
+
+
+def _references(arrays: Sequence[Any]) -> List[int]:
+    return [sys.getrefcount(array) for array in arrays]
+
+
+_ALONE = _references([object()])[0]  # of what only the list holds, and the question
 
 
 class Piece:
@@ -60,8 +66,8 @@ class Work:
 
     def held(self) -> Tuple[Set[int], Dict[int, Tuple[int, Callable]]]:
         """The values that are needed because Python holds them, or views of them; and the views that it holds."""
-        needed = {n for n, array in enumerate(self.arrays)
-                  if array is not None and sys.getrefcount(array) > _REFERENCES}
+        needed = {n for n, count in enumerate(_references(self.arrays)) if count > _ALONE}
+        needed.difference_update(n for n, array in enumerate(self.arrays) if array is None)
         views = {}
         for number, base, make in reversed(self.makers):  # a view of a view needs both
             if number in needed:

@@ -1,6 +1,7 @@
 """Where in the user's program an operator is called: the frames that are neither MXNet's nor ours, as one number."""
 from __future__ import annotations
 
+import linecache
 import os
 from types import CodeType, FrameType
 from typing import Dict, List, Optional, Tuple
@@ -8,7 +9,7 @@ from typing import Dict, List, Optional, Tuple
 from .._compat import mx
 from .records import short_path
 
-__all__ = ["describe", "location", "user_frame"]
+__all__ = ["describe", "location", "mentioned", "user_frame"]
 
 _LIBRARY = (os.path.dirname(os.path.abspath(mx.__file__)) + os.sep,
             os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep)
@@ -51,6 +52,16 @@ def location(frame: Optional[FrameType]) -> int:
         number = _numbers[key] = len(_numbers)
         _codes.extend(codes)
     return number
+
+
+def mentioned(word: str, frame: Optional[FrameType]) -> bool:
+    """Whether the files of the user's functions that are running hold a word."""
+    files = set()
+    frame = user_frame(frame)
+    while frame is not None:
+        files.add(frame.f_code.co_filename)
+        frame = user_frame(frame.f_back)
+    return any(word in line for file in files for line in linecache.getlines(file))
 
 
 def describe(code: CodeType, line: int) -> str:
