@@ -8,6 +8,7 @@ from .._compat import mx
 from ..capture import interception
 from .conversion import Conversion
 from .log import current_log, thread
+from .skeleton import install
 
 __all__ = ["conversion_of", "convert", "restore"]
 
@@ -66,7 +67,7 @@ def convert(program: Any) -> Any:
     A block gets a class of its own, under its class's name, in which calling it and calling its public methods enters
     the program: training often calls a method, not ``forward``.
     """
-    interception.install(_Interceptor())
+    install(_Interceptor())
     if conversion_of(program) is not None:
         return program
     conversion = Conversion(str(getattr(program, "name", getattr(program, "__qualname__", type(program).__name__))))

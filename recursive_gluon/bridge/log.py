@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import sys
 import threading
+from types import FrameType
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from .._compat import mx
@@ -45,17 +46,30 @@ def current_log() -> "Log":
 
 
 class Log:
-    """See the module. One thread's; a lock guards it, since arrays may be handed to another thread."""
+    """See the module. One thread's; a lock guards it, since arrays may be handed to another thread.
+
+    Attributes
+    ----------
+    busy : int
+        Launches at work. While there is one, calls wait for the lock, and none is put off past it (see `skeleton`).
+    steady : dict
+        Of the conversion's segments.
+    """
+
+    __slots__ = ("lock", "depth", "busy", "recording", "training", "numpy_shape", "conversion", "steady", "work", "ahead",
+                 "expected")
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
-        self.depth = 0
+        self.depth = self.busy = 0
         self.recording = self.training = self.numpy_shape = 0
         self.conversion: Any = None  # the Conversion that runs, or ran last
+        self.steady: Dict[int, Tuple[Any, Aval]] = {}
         self._renew()
 
     def _renew(self) -> None:
-        self.work = Work((self.recording, self.training, self.numpy_shape))
+        mode = (self.recording, self.training, self.numpy_shape)
+        self.work = Work(mode, self.conversion is not None and self.conversion.locating)
         self.ahead: Optional[Ahead] = None
         self.expected: Optional[Known] = None
         if self.conversion is not None:
@@ -71,7 +85,7 @@ class Log:
             self.set_mode("recording", int(_autograd.is_recording()))
             self.set_mode("training", int(_autograd.is_training()))
             self.set_mode("numpy_shape", int(mx.util.is_np_shape()))
-            self.conversion = conversion
+            self.conversion, self.steady = conversion, conversion.segments.steady
             if not self.work.ops:
                 self._renew()
             conversion.report.enter()
@@ -141,9 +155,9 @@ class Log:
         if op.kind != PURE:
             if op.kind == STATISTICS:
                 work.statistics.extend(reads[-2:])
-            elif op.draws(bool(self.training)):
+            elif op.draws[self.training]:
                 work.draws.append(len(work.arrays))
-        if self.conversion.locating:
+        if work.located:
             work.places.append(location(sys._getframe(3)))
         work.ops.append((op, len(results), *reads))
         if len(results) == 1 and not op.as_list:
@@ -159,7 +173,7 @@ class Log:
 
     def _external(self, array: Any) -> int:
         compute(array)  # another thread's, perhaps
-        work, steady = self.work, self.conversion.segments.steady
+        work, steady = self.work, self.steady
         found = steady.get(id(array))
         if found is not None and found[0] is array:
             known = found[1]
@@ -201,7 +215,7 @@ class Log:
             read = raw.number
             for name, attributes, shape in chain:
                 op = call(_handle_of(name), tuple(attributes), tuple(attributes.values()), numpy, False)
-                if self.conversion.locating:
+                if work.located:
                     work.places.append(location(sys._getframe(3)))
                 work.ops.append((op, 1, read))
                 read = len(work.arrays)
@@ -222,21 +236,28 @@ class Log:
     def launch(self, why: str) -> None:
         """Compute what Python still holds."""
         with self.lock:
-            work, ahead = self.work, self.ahead
-            if not work.ops:
-                if work.externals:
-                    self._renew()
-                return
-            conversion = self.conversion
-            self.work, self.ahead, self.expected = Work(work.mode), None, None
-            conversion.report.launch(why, sys._getframe(1))
-            if self is thread.log:
-                conversion.compute(work, ahead)
-            else:
-                with _modes(*work.mode[:2]):
-                    conversion.compute(work, ahead)
-            if not self.work.ops:
+            self.busy += 1
+            try:
+                self._launch(why, sys._getframe(1))
+            finally:
+                self.busy -= 1
+
+    def _launch(self, why: str, frame: FrameType) -> None:
+        work, ahead = self.work, self.ahead
+        if not work.ops:
+            if work.externals:
                 self._renew()
+            return
+        conversion = self.conversion
+        self.work, self.ahead, self.expected = Work(work.mode, conversion.locating), None, None
+        conversion.report.launch(why, frame)
+        if self is thread.log:
+            conversion.compute(work, ahead)
+        else:
+            with _modes(*work.mode[:2]):
+                conversion.compute(work, ahead)
+        if not self.work.ops:
+            self._renew()
 
 
 class _modes:

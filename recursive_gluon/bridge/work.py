@@ -43,15 +43,17 @@ class Work:
         Views, as (number, number of the base, how the true view is made of the base).
     externals, external_avals : list
         Arrays that existed, in the order in which they were first read.
+    located : bool
+        Whether it is noted where calls are made.
     places : list of int
-        Where each call was made; empty where that was not asked.
+        Where each call was made, if `located`.
     """
 
-    __slots__ = ("mode", "context", "ops", "arrays", "avals", "draws", "statistics", "makers", "externals", "external_avals",
-                 "numbers", "places")
+    __slots__ = ("mode", "located", "context", "ops", "arrays", "avals", "draws", "statistics", "makers", "externals",
+                 "external_avals", "numbers", "places")
 
-    def __init__(self, mode: Tuple[int, ...]):
-        self.mode = mode
+    def __init__(self, mode: Tuple[int, ...], located: bool):
+        self.mode, self.located = mode, located
         self.context: Any = None
         self.ops: List[Op] = []
         self.arrays: List[Any] = []

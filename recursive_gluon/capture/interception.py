@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import threading
 from time import perf_counter
-from typing import Any, Callable, Optional, Protocol, Sequence
+from typing import Any, Callable, Dict, Optional, Protocol, Sequence, Tuple
 
 from .._compat import mx
 
-__all__ = ["Interceptor", "barrier", "install", "original_invoke"]
+__all__ = ["Interceptor", "barrier", "install", "original_invoke", "replace"]
 
 _LIB = mx.base._LIB
 _REGISTER = mx.ndarray.register
@@ -59,12 +59,12 @@ _lock = threading.Lock()
 _installed: Optional[Interceptor] = None
 
 
-def install(interceptor: Interceptor) -> None:
-    """Have `interceptor` told from now on; once a process."""
+def install(interceptor: Interceptor) -> bool:
+    """Have `interceptor` told from now on; once a process. Whether this was the first time."""
     global _installed
     with _lock:
         if _installed is not None:
-            return
+            return False
         for name in _BARRIERS:
             if hasattr(_LIB, name):
                 setattr(_LIB, name, _barrier(getattr(_LIB, name), name, interceptor.barrier))
@@ -75,6 +75,13 @@ def install(interceptor: Interceptor) -> None:
         _LIB.MXNetFuncCall = _packed(_LIB.MXNetFuncCall, interceptor.barrier)
         _REGISTER._imperative_invoke = interceptor.invoke
         _installed = interceptor
+        return True
+
+
+def replace(functions: Dict[Tuple[Any, str], Callable]) -> None:
+    """Put functions of MXNet's modules, by (module, name), in place of those that are there."""
+    for (module, name), function in functions.items():
+        setattr(module, name, function)
 
 
 def barrier(name: str) -> None:
