@@ -16,6 +16,7 @@ from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 from .._compat import mx
 from ..capture.locations import mentioned
 from ..capture.trace_graph import TraceGraph
+from . import batching
 from .lazy import resolve
 from .report import ConversionReport, Report, break_record
 from .segments import Segment, Segments, replay
@@ -28,6 +29,7 @@ __all__ = ["Ahead", "Conversion"]
 _Handle = mx.base.NDArrayHandle
 _Array = mx.nd.NDArray
 _SETTLED = 16  # launches without anything new, after which calls are no longer located
+_WHOLE = 2000  # calls of which one graph is made
 _OFTEN = 2  # how often work must have come before graphs are made for it as a whole
 _TRUST = 2
 
@@ -186,7 +188,7 @@ class Conversion:
             self.report.replayed += len(work.ops)
             return dict(enumerate(replay(work.ops, work.externals)))
         known = self._known.get(key)
-        if known is None and self.segments.seen(key) >= _OFTEN:
+        if known is None and len(work.ops) <= _WHOLE and self.segments.seen(key) >= _OFTEN:
             steps = self._steps(work, [range(len(work.ops))], needed, compiling=True)
             known = self._known[key] = Known(key, steps, work, self.segments.steady)
         if known is not None:
@@ -195,6 +197,15 @@ class Conversion:
         if self._quiet >= _SETTLED:
             self.recaptures += 1
         self._quiet, self._last = 0, None
+        shared = {i for i, array in enumerate(work.externals) if id(array) in self.segments.steady}
+        stacked = batching.plan(work, shared, needed)
+        if stacked is not None:
+            values, launches = batching.run(work, stacked, needed)
+            self.report.graphs += len(work.ops)
+            self.report.stacked += len(work.ops)
+            self.report.stacks += launches
+            self.locating = False
+            return values
         groups: Sequence[Sequence[int]] = [range(len(work.ops))]
         if len(work.places) == len(work.ops):
             nodes, _ = self.graph.add(list(zip(work.places, (op[0] for op in work.ops))))

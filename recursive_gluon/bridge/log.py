@@ -50,6 +50,8 @@ class Log:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.depth = 0
+        #: the last array that was made: its handle, the bytes of an element, and when that was
+        self.fresh: Tuple[Optional[int], int, Any, int] = (None, 0, None, 0)
         self.recording = self.training = self.numpy_shape = 0
         self.conversion: Any = None  # the Conversion that runs, or ran last
         self._renew()

@@ -20,7 +20,7 @@ class Report:
     """Counts while a program runs."""
 
     def __init__(self) -> None:
-        self.eager = self.replayed = self.graphs = self.ahead = self.diverged = self.calls = 0
+        self.eager = self.replayed = self.graphs = self.ahead = self.diverged = self.calls = self.stacked = self.stacks = 0
         self.total = self.launching = self.waiting = 0.0
         self.launches: Counter = Counter()
         self._recent: Deque[Tuple[int, int, int]] = deque(maxlen=_CALLS)
