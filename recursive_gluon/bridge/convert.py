@@ -34,6 +34,11 @@ class _Interceptor:
                 log.launch(name)
 
     @staticmethod
+    def active() -> bool:
+        log = thread.log
+        return log is not None and (log.depth > 0 or bool(log.work.ops))
+
+    @staticmethod
     def made(handle: Optional[int], item: int) -> None:
         log = thread.log
         if log is not None and (log.depth or log.work.ops):

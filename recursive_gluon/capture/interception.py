@@ -7,6 +7,7 @@ before.
 from __future__ import annotations
 
 import ctypes
+import functools
 import threading
 from time import perf_counter
 from typing import Any, Callable, Optional, Protocol, Sequence
@@ -18,7 +19,7 @@ from .._compat import mx
 __all__ = ["Interceptor", "barrier", "install", "new_array", "original_invoke"]
 
 _LIB = mx.base._LIB
-_REGISTER = mx.ndarray.register
+_REGISTER, _UTILS = mx.ndarray.register, mx.ndarray.utils
 original_invoke: Callable = _REGISTER._imperative_invoke
 
 # Before one of these, whatever was put off must have been launched: they write arrays that exist, read all there is,
@@ -61,6 +62,9 @@ class Interceptor(Protocol):
         """Values are about to be copied into an array from memory. If nothing has read or viewed it since it was made,
         the bytes of an element, else 0."""
 
+    def active(self) -> bool:
+        """Whether a program runs in this thread, or calls are put off."""
+
     def waited(self, seconds: float) -> None:
         """Python waited for a value."""
 
@@ -69,7 +73,9 @@ class Interceptor(Protocol):
 
 
 _CPU = 1
-_ITEM = {number: np.dtype(dtype).itemsize for dtype, number in mx.ndarray.ndarray._DTYPE_NP_TO_MX.items() if dtype}
+_ITEM_OF = {np.dtype(dtype): (number, np.dtype(dtype).itemsize)
+            for dtype, number in mx.ndarray.ndarray._DTYPE_NP_TO_MX.items() if isinstance(dtype, type)}
+_ITEM = dict(_ITEM_OF.values())
 _get_data = _LIB.MXNDArrayGetData
 _lock = threading.Lock()
 _installed: Optional[Interceptor] = None
@@ -94,6 +100,7 @@ def install(interceptor: Interceptor) -> None:
         for name in _WAITS:
             setattr(_LIB, name, _wait(getattr(_LIB, name), interceptor.waited))
         _LIB.MXNetFuncCall = _packed(_LIB.MXNetFuncCall, interceptor.barrier)
+        _UTILS._array = _feed(_UTILS._array, interceptor.active)
         _REGISTER._imperative_invoke = interceptor.invoke
         _installed = interceptor
 
@@ -155,6 +162,24 @@ def _fill(function: Callable, tell: Callable) -> Callable:
         return code
 
     return intercepted
+
+
+def _feed(function: Callable, active: Callable) -> Callable:
+    """``mx.nd.array`` goes a long way through indexing; what a program feeds itself with is copied at once."""
+
+    @functools.wraps(function)
+    def array(source: Any, ctx: Any = None, dtype: Any = None) -> Any:
+        if active() and isinstance(source, (list, tuple, np.ndarray)):
+            kind = np.dtype(np.float32 if dtype is None else dtype)
+            try:
+                values = np.array(source, kind, order="C") if kind in _ITEM_OF else None
+            except (TypeError, ValueError):  # MXNet has words for it
+                values = None
+            if values is not None and values.size and values.ndim:
+                return new_array(values, ctx or mx.context.current_context())
+        return function(source, ctx=ctx, dtype=dtype)
+
+    return array
 
 
 def _wait(function: Callable, tell: Callable) -> Callable:
