@@ -19,7 +19,7 @@ from .._compat import mx
 from ..capture.calls import PURE, Call, call, operator_handle
 from ..capture.interception import new_array, original_invoke
 from ..program.rules.rowwise import Batch, rowwise
-from ..program.rules.site import Site
+from ..program.rules.site import Site, flag
 from .work import Work
 
 __all__ = ["Group", "plan", "run"]
@@ -163,80 +163,103 @@ def _slice(array: Any, begin: int, end: int) -> Any:
 
 
 class _Rows:
-    """Where values lie: row `row` of array `home`."""
+    """Where values lie: the rows of an array, its home, from `row` on."""
 
-    def __init__(self, work: Work, values: int):
+    def __init__(self, work: Work):
+        self.work = work
         self.arrays: List[Any] = list(work.externals)
-        self.sizes = [known.shape[0] if known.shape else 1 for known in work.external_avals]
-        self.home, self.row = [0] * values, [0] * values
-        self.context = work.context
-        self.alone: Dict[Tuple[int, int], Any] = {}
+        self.home = [0] * len(work.avals)
+        self.row = [0] * len(work.avals)
+        self._alone: Dict[Tuple[int, int, int], Any] = {}
 
-    def add(self, array: Any, size: int) -> int:
+    def keep(self, numbers: Sequence[int], array: Any) -> None:
+        """The values lie in an array, one below another."""
+        home, row = len(self.arrays), 0
         self.arrays.append(array)
-        self.sizes.append(size)
-        return len(self.arrays) - 1
+        for number in numbers:
+            self.home[number], self.row[number] = home, row
+            row += self.size(number)
+
+    def size(self, read: int) -> int:
+        shape = (self.work.avals[read] if read >= 0 else self.work.external_avals[~read]).shape
+        return shape[0] if shape else 1
 
     def place(self, read: int) -> Tuple[int, int]:
         return (self.home[read], self.row[read]) if read >= 0 else (~read, 0)
 
-    def one(self, read: int, size: int) -> Any:
+    def one(self, read: int) -> Any:
         """A value by itself."""
         home, row = self.place(read)
-        if self.sizes[home] == size:
-            return self.arrays[home]
-        if (home, row) not in self.alone:
-            self.alone[home, row] = _slice(self.arrays[home], row, row + 1)
-        return self.alone[home, row]
+        array, size = self.arrays[home], self.size(read)
+        if not array.shape or array.shape[0] == size:
+            return array
+        key = (home, row, size)
+        if key not in self._alone:
+            self._alone[key] = _slice(array, row, row + size)
+        return self._alone[key]
 
     def stacked(self, reads: Sequence[int]) -> Any:
         """Values one below another."""
         places = [self.place(read) for read in reads]
-        homes = list(dict.fromkeys(home for home, _ in places))
-        offsets, total = {}, 0
-        for home in homes:
-            offsets[home] = total
-            total += self.sizes[home]
-        rows = [offsets[home] + row for home, row in places]
-        source = self.arrays[homes[0]] if len(homes) == 1 else _invoke(_concat, [self.arrays[h] for h in homes])
-        first, last = rows[0], rows[-1]
-        if rows == list(range(first, last + 1)):
-            return source if len(rows) == total else _slice(source, first, last + 1)
-        return _invoke(_take, [source, new_array(np.array(rows, np.int32), self.context)])
+        offsets: Dict[int, int] = {}
+        total = 0
+        for home, _ in places:
+            if home not in offsets:
+                offsets[home] = total
+                total += self.arrays[home].shape[0]
+        rows: List[int] = []
+        for (home, row), read in zip(places, reads):
+            first = offsets[home] + row
+            rows.extend(range(first, first + self.size(read)))
+        sources = [self.arrays[home] for home in offsets]
+        source = sources[0] if len(sources) == 1 else _invoke(_concat, sources)
+        if rows == list(range(rows[0], rows[0] + len(rows))):
+            return source if len(rows) == total else _slice(source, rows[0], rows[0] + len(rows))
+        return _invoke(_take, [source, new_array(np.array(rows, np.int32), self.work.context)])
 
 
 def run(work: Work, groups: Sequence[Group], needed: Set[int]) -> Tuple[Dict[int, Any], int]:
-    """Run the groups; arrays of the values that are needed, and how many launches that took."""
+    """Run the groups; arrays of the values that are needed, and how many launches of the program's calls that took."""
     starts, number = [], 0
     for op in work.ops:
         starts.append(number)
         number += op[1]
-    rows = _Rows(work, number)
-    launches = 0
+    rows, launches = _Rows(work), 0
     for group in groups:
         if group.batch is None:
             for at in group.calls:
-                op = work.ops[at]
-                arrays = [rows.one(read, _leading(work, read)) for read in op[2:]]
-                made = _invoke(op[0], arrays)
-                for i, array in enumerate(made if isinstance(made, list) else (made,)):
-                    rows.home[starts[at] + i] = rows.add(array, _leading(work, starts[at] + i))
-            launches += len(group.calls)
+                launches += _alone(rows, work.ops[at], starts[at])
             continue
-        size, reads = len(group.calls), [work.ops[at][2:] for at in group.calls]
+        reads = [work.ops[at][2:] for at in group.calls]
         arrays = [rows.stacked([r[i] for r in reads]) if row else work.externals[~reads[0][i]]
                   for i, row in enumerate(group.rows)]
         for i in group.spread:
-            arrays[i] = mx.nd.broadcast_axis(arrays[i], axis=0, size=size)
+            arrays[i] = mx.nd.broadcast_axis(arrays[i], axis=0, size=len(reads))
         made = _invoke(group.batch, arrays)
         for i, array in enumerate(made if isinstance(made, list) else (made,)):
-            home = rows.add(array, size)
-            for row, at in enumerate(group.calls):
-                rows.home[starts[at] + i], rows.row[starts[at] + i] = home, row
+            rows.keep([starts[at] + i for at in group.calls], array)
         launches += 1
-    return {n: rows.one(n, _leading(work, n)) for n in needed}, launches
+    return {n: rows.one(n) for n in needed}, launches
 
 
-def _leading(work: Work, read: int) -> int:
-    shape = (work.avals[read] if read >= 0 else work.external_avals[~read]).shape
-    return shape[0] if shape else 1
+def _alone(rows: _Rows, op: Tuple, number: int) -> bool:
+    """Run one call; False where it only moves rows, which is noted and costs nothing."""
+    made, reads = op[0], op[2:]
+    attributes = dict(zip(made.keys, made.values))
+    if made.name == "Concat" and attributes.get("dim") == "0":
+        rows.keep([number], rows.stacked(reads))
+        return False
+    if made.name == "slice_axis" and attributes["axis"] == "0" and int(attributes["begin"]) >= 0:
+        home, row = rows.place(reads[0])
+        rows.home[number], rows.row[number] = home, row + int(attributes["begin"])
+        return False
+    if made.name == "SliceChannel" and attributes.get("axis") == "0" and not flag(attributes, "squeeze_axis"):
+        home, row = rows.place(reads[0])
+        for value in range(number, number + op[1]):
+            rows.home[value], rows.row[value] = home, row
+            row += rows.size(value)
+        return False
+    results = _invoke(made, [rows.one(read) for read in reads])
+    for i, array in enumerate(results if isinstance(results, list) else (results,)):
+        rows.keep([number + i], array)
+    return True
