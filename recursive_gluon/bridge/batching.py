@@ -49,27 +49,40 @@ def plan(work: Work, shared: Set[int], needed: Set[int]) -> Optional[List[Group]
     needed : set of int
         Values that Python holds.
     """
-    if len(work.ops) < _LEAST or work.draws or work.statistics or not _one_reach(work, shared, needed):
+    if len(work.ops) < _LEAST or work.draws or work.statistics:
         return None
     kinds, signatures = _kinds(work, shared)
     groups = [Group(calls, *_stacked(signatures[kind])) if len(calls) > 1 else Group(calls, None, (), ())
               for kind, calls in _agenda(work, kinds, len(signatures))]
     launches = sum(1 if group.batch is not None else len(group.calls) for group in groups)
-    return groups if launches * _GAIN <= len(work.ops) else None
+    return groups if launches * _GAIN <= len(work.ops) and not _shows(work, groups, shared, needed) else None
 
 
-def _one_reach(work: Work, shared: Set[int], needed: Set[int]) -> bool:
-    """While MXNet records, stacking joins what calls depend on: all that is needed must depend on it all anyway."""
+def _shows(work: Work, groups: Sequence[Group], shared: Set[int], needed: Set[int]) -> bool:
+    """Whether a gradient of something that Python holds would reach a parameter that it does not depend on: while MXNet
+    records, a row is on the tape with all rows of its array."""
     if not work.mode[0] or len(needed) < 2:
-        return True
+        return False
     mask = sum(1 << i for i, known in enumerate(work.external_avals)
                if i in shared or np.issubdtype(known.dtype, np.floating))
-    reach, number, seen = work.reach(), 0, set()
-    for op, reached in zip(work.ops, reach):
-        if any(n in needed for n in range(number, number + op[1])):
-            seen.add(reached & mask)
+    starts, number = [], 0
+    for op in work.ops:
+        starts.append(number)
         number += op[1]
-    return len(seen) == 1
+    stacked = [0] * number
+    for group in groups:
+        reached, once = 0, group.batch is None
+        for at in group.calls:
+            reached = 0 if once else reached
+            for read in work.ops[at][2:]:
+                reached |= stacked[read] if read >= 0 else 1 << ~read
+            if once:
+                stacked[starts[at]:starts[at] + work.ops[at][1]] = [reached] * work.ops[at][1]
+        if not once:
+            for at in group.calls:
+                stacked[starts[at]:starts[at] + work.ops[at][1]] = [reached] * work.ops[at][1]
+    alone = [reached for op, reached in zip(work.ops, work.reach()) for _ in range(op[1])]
+    return any((stacked[n] ^ alone[n]) & mask for n in needed)
 
 
 def _kinds(work: Work, shared: Set[int]) -> Tuple[List[int], List[Tuple]]:

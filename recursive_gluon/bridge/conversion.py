@@ -31,6 +31,7 @@ _Array = mx.nd.NDArray
 _SETTLED = 16  # launches without anything new, after which calls are no longer located
 _WHOLE = 2000  # calls of which one graph is made
 _OFTEN = 2  # how often work must have come before graphs are made for it as a whole
+_HEAD_START, _SHARE = 0.5, 0.1  # seconds, and the part of a program's time, that compiling blocks may take
 _TRUST = 2
 
 
@@ -238,6 +239,10 @@ class Conversion:
         self.statistics.update(written)
         return self._in_order and bool(written)
 
+    def _worth_compiling(self) -> bool:
+        """Blocks of a program that never comes to rest are not all compiled: that may take a part of its time."""
+        return self.segments.seconds < _HEAD_START + _SHARE * self.report.total
+
     def _steps(self, work: Work, groups: Sequence[Sequence[int]], needed: Set[int], compiling: bool
                ) -> List[Tuple[Piece, Optional[Segment]]]:
         """Pieces with their graphs; those met for the first time have none, unless `compiling`."""
@@ -246,7 +251,8 @@ class Conversion:
         steps = []
         for piece in work.pieces(groups, needed):
             segment = self.segments.compiled(piece.key)
-            if segment is None and len(piece.ops) > 1 and (self.segments.seen(piece.key) or compiling):
+            if segment is None and len(piece.ops) > 1 and (compiling or (self.segments.seen(piece.key)
+                                                                         and self._worth_compiling())):
                 steady = {i for i, n in enumerate(piece.inputs)
                           if n < 0 and id(work.externals[~n]) in self.segments.steady}
                 segment = self.segments.compile(piece, steady)

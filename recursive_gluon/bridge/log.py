@@ -134,7 +134,9 @@ class Log:
                 known.append(work.external_avals[~number])
         results = op.results.get(tuple(known))
         if results is None:
-            return None
+            results = op.infer(self.numpy_shape, known[1:]) if op.kind == PURE else None
+            if results is None:
+                return None
         if results[0].context is not work.context:
             if work.ops:
                 self.launch("another device")
@@ -180,16 +182,10 @@ class Log:
     def _run_now(self, op: Call, arrays: Sequence[Any]) -> Any:
         """Run a call as it is, and learn what it makes."""
         self.launch(f"{op.name}, which is not put off" if op.kind == EAGER else f"{op.name}, met for the first time")
-        known: Tuple[Any, ...] = (self.numpy_shape, *map(array_aval, arrays))
+        inputs = list(map(array_aval, arrays))
         made = original_invoke(op.handle, arrays, op.keys, op.values, None, op.numpy, op.as_list)
         self._count()
-        if op.kind != EAGER:
-            results = tuple(map(array_aval, made if isinstance(made, list) else (made,)))
-            avals = results + tuple(known[1:])
-            dense = all(a.stype == "default" for a in avals)
-            one_context = len({a.context for a in avals}) == 1 and (arrays or "ctx" in op.keys)
-            if dense and one_context and not op.mutates(len(arrays)):
-                op.results[known] = results
+        op.learn(self.numpy_shape, inputs, list(map(array_aval, made if isinstance(made, list) else (made,))))
         return made
 
     # ---- views
