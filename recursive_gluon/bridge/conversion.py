@@ -16,6 +16,7 @@ from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 from .._compat import mx
 from ..capture.locations import mentioned
 from ..capture.trace_graph import TraceGraph
+from . import batching
 from .lazy import resolve
 from .report import ConversionReport, Report, break_record
 from .segments import Segment, Segments, replay
@@ -28,7 +29,9 @@ __all__ = ["Ahead", "Conversion"]
 _Handle = mx.base.NDArrayHandle
 _Array = mx.nd.NDArray
 _SETTLED = 16  # launches without anything new, after which calls are no longer located
+_WHOLE = 2000  # calls of which one graph is made
 _OFTEN = 2  # how often work must have come before graphs are made for it as a whole
+_HEAD_START, _SHARE = 0.5, 0.1  # seconds, and the part of a program's time, that compiling blocks may take
 _TRUST = 2
 
 
@@ -186,7 +189,7 @@ class Conversion:
             self.report.replayed += len(work.ops)
             return dict(enumerate(replay(work.ops, work.externals)))
         known = self._known.get(key)
-        if known is None and self.segments.seen(key) >= _OFTEN:
+        if known is None and len(work.ops) <= _WHOLE and self.segments.seen(key) >= _OFTEN:
             steps = self._steps(work, [range(len(work.ops))], needed, compiling=True)
             known = self._known[key] = Known(key, steps, work, self.segments.steady)
         if known is not None:
@@ -195,6 +198,15 @@ class Conversion:
         if self._quiet >= _SETTLED:
             self.recaptures += 1
         self._quiet, self._last = 0, None
+        shared = {i for i, array in enumerate(work.externals) if id(array) in self.segments.steady}
+        stacked = batching.plan(work, shared, needed)
+        if stacked is not None:
+            values, launches = batching.run(work, stacked, needed)
+            self.report.graphs += len(work.ops)
+            self.report.stacked += len(work.ops)
+            self.report.stacks += launches
+            self.locating = False
+            return values
         groups: Sequence[Sequence[int]] = [range(len(work.ops))]
         if len(work.places) == len(work.ops):
             nodes, _ = self.graph.add(list(zip(work.places, (op[0] for op in work.ops))))
@@ -227,6 +239,10 @@ class Conversion:
         self.statistics.update(written)
         return self._in_order and bool(written)
 
+    def _worth_compiling(self) -> bool:
+        """Blocks of a program that never comes to rest are not all compiled: that may take a part of its time."""
+        return self.segments.seconds < _HEAD_START + _SHARE * self.report.total
+
     def _steps(self, work: Work, groups: Sequence[Sequence[int]], needed: Set[int], compiling: bool
                ) -> List[Tuple[Piece, Optional[Segment]]]:
         """Pieces with their graphs; those met for the first time have none, unless `compiling`."""
@@ -235,7 +251,8 @@ class Conversion:
         steps = []
         for piece in work.pieces(groups, needed):
             segment = self.segments.compiled(piece.key)
-            if segment is None and len(piece.ops) > 1 and (self.segments.seen(piece.key) or compiling):
+            if segment is None and len(piece.ops) > 1 and (compiling or (self.segments.seen(piece.key)
+                                                                         and self._worth_compiling())):
                 steady = {i for i, n in enumerate(piece.inputs)
                           if n < 0 and id(work.externals[~n]) in self.segments.steady}
                 segment = self.segments.compile(piece, steady)

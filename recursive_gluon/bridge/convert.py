@@ -35,6 +35,30 @@ class _Interceptor:
                 log.launch(name)
 
     @staticmethod
+    def active() -> bool:
+        log = thread.log
+        return log is not None and (log.depth > 0 or bool(log.work.ops))
+
+    @staticmethod
+    def made(handle: Optional[int], item: int) -> None:
+        log = thread.log
+        if log is not None and (log.depth or log.work.ops):
+            log.fresh = handle, item, log.work, len(log.work.externals)
+
+    @staticmethod
+    def filled(handle: int) -> int:
+        log = thread.log
+        if log is None or not (log.depth or log.work.ops):
+            return 0
+        made, item, work, externals = log.fresh
+        # What was put off cannot read an array that is newer than all that it reads.
+        if made == handle and work is log.work and externals == len(work.externals):
+            return item
+        if log.work.ops:
+            log.launch("MXNDArraySyncCopyFromCPU")
+        return 0
+
+    @staticmethod
     def waited(seconds: float) -> None:
         log = thread.log
         if log is not None and log.depth:

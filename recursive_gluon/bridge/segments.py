@@ -10,6 +10,7 @@ import ctypes
 import math
 import os
 from collections import Counter, OrderedDict
+from time import perf_counter
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from .._compat import mx
@@ -117,12 +118,15 @@ class Segments:
     ----------
     captures : int
         Graphs that were compiled.
+    seconds : float
+        What that took.
     steady : dict
         Arrays with a gradient, which are parameters, by id: (array, Aval).
     """
 
     def __init__(self) -> None:
         self.captures = 0
+        self.seconds = 0.0
         self.steady: Dict[int, Tuple[Any, Any]] = {}
         self._compiled: "OrderedDict[Tuple, Optional[Segment]]" = OrderedDict()
         self._seen: Dict[Tuple, int] = {}
@@ -149,6 +153,7 @@ class Segments:
         if piece.key in self._compiled:
             return self._compiled[piece.key]
         self.captures += 1
+        began = perf_counter()
         segment: Optional[Segment] = None
         try:
             segment = Segment(piece, steady)
@@ -158,6 +163,7 @@ class Segments:
                     culprit.kind = EAGER  # such calls are not put off from here on
                     culprit.results.clear()
         self._compiled[piece.key] = segment
+        self.seconds += perf_counter() - began
         if len(self._compiled) > _KEPT:
             self._compiled.popitem(last=False)
         return segment
