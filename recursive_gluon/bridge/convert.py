@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, Optional
 from .._compat import mx
 from ..capture import interception
 from .conversion import Conversion
-from .log import current_log, thread
+from .log import NOT_FRESH, current_log, thread
 from .skeleton import install
 
 __all__ = ["conversion_of", "convert", "restore"]
@@ -31,6 +31,7 @@ class _Interceptor:
         if log is not None:
             if name == "MXAutogradBackwardEx" and args[6].value and log.conversion is not None:
                 log.conversion.twice = True  # create_graph
+            log.fresh = NOT_FRESH
             if log.work.ops:
                 log.launch(name)
 

@@ -25,10 +25,14 @@ from .lazy import compute, new_lazy
 from .values import Value, get_raw
 from .work import Work
 
-__all__ = ["Log", "current_log", "thread"]
+__all__ = ["NOT_FRESH", "Log", "current_log", "has_gradient", "modes", "thread"]
 
 _LIB, _check = mx.base._LIB, mx.base.check_call
 _autograd = mx.autograd
+
+
+#: of no array
+NOT_FRESH = (None, 0, None, 0)
 
 
 class _Thread(threading.local):
@@ -63,17 +67,22 @@ class Log:
         self.lock = threading.RLock()
         self.depth = self.busy = 0
         #: the last array that was made: its handle, the bytes of an element, and when that was
-        self.fresh: Tuple[Optional[int], int, Any, int] = (None, 0, None, 0)
+        self.fresh: Tuple[Optional[int], int, Any, int] = NOT_FRESH
         self.recording = self.training = self.numpy_shape = 0
         self.conversion: Any = None  # the Conversion that runs, or ran last
         self.steady: Dict[int, Tuple[Any, Aval]] = {}
-        self._renew()
+        self.work = Work((0, 0, 0), False)
+        self.ahead: Optional[Ahead] = None
+        self.expected: Optional[Known] = None
 
     def _renew(self) -> None:
         mode = (self.recording, self.training, self.numpy_shape)
-        self.work = Work(mode, self.conversion is not None and self.conversion.locating)
-        self.ahead: Optional[Ahead] = None
-        self.expected: Optional[Known] = None
+        located = self.conversion is not None and self.conversion.locating
+        if self.work.externals or self.work.ops:
+            self.work = Work(mode, located)
+        else:
+            self.work.mode, self.work.located = mode, located
+        self.ahead = self.expected = None
         if self.conversion is not None:
             self.expected = self.conversion.expected(self.work.mode)
 
@@ -84,9 +93,10 @@ class Log:
         if self.depth == 0:
             if conversion is not self.conversion:
                 self.launch("another program begins")
-            self.set_mode("recording", int(_autograd.is_recording()))
-            self.set_mode("training", int(_autograd.is_training()))
-            self.set_mode("numpy_shape", int(mx.util.is_np_shape()))
+            now = modes()
+            if now != (self.recording, self.training, self.numpy_shape):
+                for name, value in zip(("recording", "training", "numpy_shape"), now):
+                    self.set_mode(name, value)
             self.conversion, self.steady = conversion, conversion.segments.steady
             if not self.work.ops:
                 self._renew()
@@ -103,7 +113,8 @@ class Log:
     def set_mode(self, name: str, value: int) -> None:
         """The thread's mode is about to become `value`."""
         if getattr(self, name) != value:
-            self.launch(f"{name} turned {'on' if value else 'off'}")
+            if self.work.ops:
+                self.launch(f"{name} turned {'on' if value else 'off'}")
             setattr(self, name, value)
             if name == "recording" and self.conversion is not None:
                 self.conversion.statistics.clear()
@@ -124,6 +135,7 @@ class Log:
         elif self.work.draws:
             self.launch("an operator outside of the program")
         self._count()
+        self.fresh = NOT_FRESH
         return original_invoke(handle, arrays, keys, values, out, numpy, as_list)
 
     def _count(self) -> None:
@@ -183,7 +195,7 @@ class Log:
             known = found[1]
         else:
             known = array_aval(array)
-            if _has_gradient(array):
+            if has_gradient(array):
                 steady[id(array)] = (array, known)
         number = work.numbers[id(array)] = ~len(work.externals)
         work.externals.append(array)
@@ -272,7 +284,12 @@ class _modes:
         _autograd.set_training(self._before[1])
 
 
-def _has_gradient(array: Any) -> bool:
+def modes() -> Tuple[int, int, int]:
+    """Whether MXNet records, trains, and knows NumPy's shapes, in this thread."""
+    return int(_autograd.is_recording()), int(_autograd.is_training()), int(mx.util.is_np_shape())
+
+
+def has_gradient(array: Any) -> bool:
     gradient = mx.base.NDArrayHandle()
     _check(_LIB.MXNDArrayGetGrad(array.handle, ctypes.byref(gradient)))
     if gradient.value is None:

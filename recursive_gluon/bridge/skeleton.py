@@ -6,21 +6,35 @@ compiler that is so for every call.
 """
 from __future__ import annotations
 
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, Tuple
 
 from .. import native
 from .._compat import mx
 from ..capture import calls, interception
+from . import log, segments, work
 from .conversion import Known
 from .lazy import LazyLegacy, LazyNumPy
-from .log import Log, thread
 from .values import Value
-from .work import Work
 
 __all__ = ["enable", "install"]
 
-_REGISTER = mx.ndarray.register
-_HELPERS = mx.ndarray.ndarray, mx.ndarray.numpy._op  # modules with a _ufunc_helper
+_Place = Tuple[Any, str]  # of a function: module and name
+_BASE, _REGISTER, _LEGACY, _NUMPY = mx.base, mx.ndarray.register, mx.ndarray.ndarray, mx.ndarray.numpy._op
+#: functions of the module, and those of Python that they stand for
+_TWINS: Dict[str, _Place] = {
+    "invoke": (_REGISTER, "_imperative_invoke"),
+    "legacy_verify": (_REGISTER, "_verify_all_legacy_ndarrays"),
+    "numpy_verify": (_REGISTER, "_verify_all_np_ndarrays"),
+    "legacy_helper": (_LEGACY, "_ufunc_helper"),
+    "numpy_helper": (_NUMPY, "_ufunc_helper"),
+    "array_aval": (log, "array_aval"),
+    "has_gradient": (log, "has_gradient"),
+    "modes": (log, "modes"),
+    "held": (work, "held"),
+    "launch": (segments, "launch"),
+}
+_python: Dict[_Place, Callable] = {}
+_compiled: Dict[_Place, Callable] = {}
 
 
 def install(interceptor: interception.Interceptor) -> None:
@@ -30,33 +44,24 @@ def install(interceptor: interception.Interceptor) -> None:
     module = native.skeleton()
     if module is None:
         return
-    legacy, numpy = (helper._ufunc_helper for helper in _HELPERS)
-    kinds = (Value, Log, Work, Known, calls.Aval, calls.Call, LazyLegacy, LazyNumPy, mx.nd.NDArray, mx.np.ndarray,
-             mx.ndarray._internal.NDArrayBase)
+    originals = {name: getattr(*place) for name, place in _TWINS.items()}
+    classes = (Value, log.Log, work.Work, Known, calls.Aval, calls.Call, mx.nd.NDArray, mx.np.ndarray, mx.Context,
+               mx.ndarray._internal.NDArrayBase)
     module.setup({
-        **dict(zip(("Value", "Log", "Work", "Known", "Aval", "Call", "LazyLegacy", "LazyNumPy", "NDArray", "ndarray",
-                    "NDArrayBase"), kinds)),
-        "PURE": calls.PURE, "STATISTICS": calls.STATISTICS, "call": calls.call, "array_aval": calls.array_aval,
-        "thread": thread, "invoke": interceptor.invoke, "legacy_helper": legacy, "numpy_helper": numpy,
-        "legacy_verify": _REGISTER._verify_all_legacy_ndarrays, "numpy_verify": _REGISTER._verify_all_np_ndarrays,
-        "legacy_operators": {**_operators(mx.ndarray.op), **_operators(mx.ndarray._internal)},
+        **{kind.__name__: kind for kind in classes}, "LazyLegacy": LazyLegacy, "LazyNumPy": LazyNumPy, **originals,
+        "PURE": calls.PURE, "STATISTICS": calls.STATISTICS, "call": calls.call, "check_call": _BASE.check_call,
+        "thread": log.thread, "legacy_operators": {**_operators(mx.ndarray.op), **_operators(mx.ndarray._internal)},
         "numpy_operators": _operators(mx.ndarray.numpy._internal),
     })
-    interception.replace({
-        (_REGISTER, "_imperative_invoke"): module.invoke,
-        (_REGISTER, "_verify_all_legacy_ndarrays"): module.verify_legacy,
-        (_REGISTER, "_verify_all_np_ndarrays"): module.verify_numpy,
-        (_HELPERS[0], "_ufunc_helper"): module.legacy_arithmetic,
-        (_HELPERS[1], "_ufunc_helper"): module.numpy_arithmetic,
-    })
+    for name, place in _TWINS.items():
+        _python[place], _compiled[place] = originals[name], getattr(module, name)
+    enable(True)
 
 
 def enable(quick: bool) -> bool:
     """Whether to go the quick way from now on, if there is one; whether there is."""
-    module = native.skeleton()
-    if module is not None:
-        module.enable(quick)
-    return module is not None
+    interception.replace(_compiled if quick else _python)
+    return bool(_compiled)
 
 
 def _operators(module: Any) -> Dict[Callable, int]:

@@ -19,6 +19,11 @@ def _references(arrays: Sequence[Any]) -> List[int]:
 _ALONE = _references([object()])[0]  # of what only the list holds, and the question
 
 
+def held(arrays: List[Any]) -> Set[int]:
+    """The places of the arrays that somebody else than the list holds."""
+    return {n for n, count in enumerate(_references(arrays)) if count > _ALONE and arrays[n] is not None}
+
+
 class Piece:
     """A run of calls as if it were alone: `ops` with its own numbers, `inputs` and `outputs` with those of the work."""
 
@@ -68,8 +73,7 @@ class Work:
 
     def held(self) -> Tuple[Set[int], Dict[int, Tuple[int, Callable]]]:
         """The values that are needed because Python holds them, or views of them; and the views that it holds."""
-        needed = {n for n, count in enumerate(_references(self.arrays)) if count > _ALONE}
-        needed.difference_update(n for n, array in enumerate(self.arrays) if array is None)
+        needed = held(self.arrays)
         views = {}
         for number, base, make in reversed(self.makers):  # a view of a view needs both
             if number in needed:

@@ -35,23 +35,48 @@ bool hash_integer(uint64_t& hash, PyObject* value) {
   return overflow == 0;
 }
 
+// Of a Context, which is a pair of integers and slow to compare in Python; -1 where it is something else.
+long long device(PyObject* context) {
+  static PyObject *kind = PyUnicode_InternFromString("device_typeid"), *id = PyUnicode_InternFromString("device_id");
+  Ref first(PyObject_GetAttr(context, kind)), second(PyObject_GetAttr(context, id));
+  if (!first || !second || !PyLong_CheckExact(first.get()) || !PyLong_CheckExact(second.get())) {
+    PyErr_Clear();
+    return -1;
+  }
+  long long high = PyLong_AsLongLong(first.get()), low = PyLong_AsLongLong(second.get());
+  if (high < 0 || low < 0 || high >= 1 << 16 || low >= 1 << 16) {
+    PyErr_Clear();
+    return -1;
+  }
+  return high << 16 | low;
+}
+
+bool is_context(PyObject* value) { return Py_TYPE(value) == g.context_kind; }
+
+bool hash_item(uint64_t& hash, PyObject* item) {
+  if (item == Py_None) return mix(hash, 0), true;
+  return PyLong_CheckExact(item) && hash_integer(hash, item);
+}
+
 bool hash_value(uint64_t& hash, PyObject* value) {
   mix(hash, reinterpret_cast<uintptr_t>(Py_TYPE(value)));
   if (PyLong_CheckExact(value)) return hash_integer(hash, value);
   if (PyFloat_CheckExact(value)) return mix(hash, bits(value)), true;
   if (PyUnicode_CheckExact(value)) return mix(hash, static_cast<uint64_t>(PyObject_Hash(value))), true;
-  if (PyBool_Check(value) || value == Py_None) return mix(hash, reinterpret_cast<uintptr_t>(value)), true;
+  if (PyBool_Check(value) || value == Py_None || Py_TYPE(value) == &PyType_Type)
+    return mix(hash, reinterpret_cast<uintptr_t>(value)), true;
+  if (is_context(value)) return mix(hash, static_cast<uint64_t>(device(value))), device(value) >= 0;
   if (!PyTuple_CheckExact(value)) return false;
-  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(value); ++i) {
-    PyObject* item = PyTuple_GET_ITEM(value, i);
-    if (!PyLong_CheckExact(item) || !hash_integer(hash, item)) return false;
-  }
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(value); ++i)
+    if (!hash_item(hash, PyTuple_GET_ITEM(value, i))) return false;
   return true;
 }
 
 bool equal_text(PyObject* a, PyObject* b) { return a == b || PyUnicode_Compare(a, b) == 0; }
 
-bool equal_integers(PyObject* a, PyObject* b) { return a == b || PyLong_AsLongLong(a) == PyLong_AsLongLong(b); }
+bool equal_integers(PyObject* a, PyObject* b) {
+  return a == b || (a != Py_None && b != Py_None && PyLong_AsLongLong(a) == PyLong_AsLongLong(b));
+}
 
 // Of values that could be hashed.
 bool equal_values(PyObject* a, PyObject* b) {
@@ -60,6 +85,7 @@ bool equal_values(PyObject* a, PyObject* b) {
   if (PyLong_CheckExact(a)) return equal_integers(a, b);
   if (PyFloat_CheckExact(a)) return bits(a) == bits(b);
   if (PyUnicode_CheckExact(a)) return equal_text(a, b);
+  if (is_context(a)) return device(a) == device(b);
   if (!PyTuple_CheckExact(a) || PyTuple_GET_SIZE(a) != PyTuple_GET_SIZE(b)) return false;
   for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(a); ++i)
     if (!equal_integers(PyTuple_GET_ITEM(a, i), PyTuple_GET_ITEM(b, i))) return false;

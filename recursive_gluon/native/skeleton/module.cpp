@@ -1,5 +1,5 @@
 // The module: setup() gets Python's objects by name, the functions then stand for MXNet's.
-#include "calls.h"
+#include "launches.h"
 #include "put_off.h"
 
 namespace skeleton {
@@ -49,8 +49,10 @@ PyObject* setup(PyObject*, PyObject* names) {
       take_type(names, "NDArrayBase", g.base) && take_type(names, "ndarray", g.numpy_array) &&
       take_type(names, "NDArray", g.legacy_array) && take_type(names, "LazyLegacy", g.lazy_legacy) &&
       take_type(names, "LazyNumPy", g.lazy_numpy) && take_type(names, "Value", g.value) &&
-      take_type(names, "Log", g.log) && take(names, "thread", g.thread) && take(names, "call", g.find_call) &&
-      take(names, "array_aval", g.array_aval) && take(names, "invoke", g.invoke) &&
+      take_type(names, "Log", g.log) && take_type(names, "Context", g.context_kind) && take(names, "thread", g.thread) && take(names, "call", g.find_call) &&
+      take(names, "invoke", g.invoke) &&
+      take(names, "array_aval", g.array_aval) && take(names, "has_gradient", g.has_gradient) &&
+      take(names, "launch", g.launch) && take(names, "check_call", g.check_call) &&
       take(names, "legacy_helper", g.legacy_helper) && take(names, "numpy_helper", g.numpy_helper) &&
       take(names, "legacy_verify", g.legacy_verify) && take(names, "numpy_verify", g.numpy_verify) &&
       take(names, "legacy_operators", g.legacy_operators) && take(names, "numpy_operators", g.numpy_operators) &&
@@ -74,11 +76,6 @@ PyObject* setup(PyObject*, PyObject* names) {
   Py_RETURN_NONE;
 }
 
-PyObject* enable(PyObject*, PyObject* on) {
-  g_enabled = PyObject_IsTrue(on) == 1;
-  Py_RETURN_NONE;
-}
-
 template <class Function>
 PyCFunction plain(Function* function) {
   return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function));
@@ -86,12 +83,16 @@ PyCFunction plain(Function* function) {
 
 PyMethodDef g_functions[] = {
     {"setup", setup, METH_O, "Takes what is needed of Python, by name."},
-    {"enable", enable, METH_O, "False: every call goes the long way."},
     {"invoke", plain(invoke), METH_FASTCALL, "Stands for _imperative_invoke."},
-    {"legacy_arithmetic", plain(legacy_arithmetic), METH_FASTCALL, "Stands for _ufunc_helper of mxnet.nd."},
-    {"numpy_arithmetic", plain(numpy_arithmetic), METH_FASTCALL, "Stands for _ufunc_helper of mxnet.np."},
-    {"verify_legacy", plain(verify_legacy), METH_FASTCALL, "Stands for _verify_all_legacy_ndarrays."},
-    {"verify_numpy", plain(verify_numpy), METH_FASTCALL, "Stands for _verify_all_np_ndarrays."},
+    {"legacy_helper", plain(legacy_arithmetic), METH_FASTCALL, "Stands for _ufunc_helper of mxnet.nd."},
+    {"numpy_helper", plain(numpy_arithmetic), METH_FASTCALL, "Stands for _ufunc_helper of mxnet.np."},
+    {"legacy_verify", plain(verify_legacy), METH_FASTCALL, "Stands for _verify_all_legacy_ndarrays."},
+    {"numpy_verify", plain(verify_numpy), METH_FASTCALL, "Stands for _verify_all_np_ndarrays."},
+    {"array_aval", known_of_array, METH_O, "Stands for array_aval."},
+    {"has_gradient", array_has_gradient, METH_O, "Stands for has_gradient of bridge/log.py."},
+    {"launch", plain(launch), METH_FASTCALL, "Stands for launch of bridge/segments.py."},
+    {"modes", modes, METH_NOARGS, "Stands for modes of bridge/log.py."},
+    {"held", held, METH_O, "Stands for held of bridge/work.py."},
     {nullptr, nullptr, 0, nullptr}};
 
 PyModuleDef g_module = {PyModuleDef_HEAD_INIT, "skeleton", "Operator calls, put off quickly.", -1, g_functions,

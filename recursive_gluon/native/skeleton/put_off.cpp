@@ -7,8 +7,6 @@
 
 namespace skeleton {
 
-bool g_enabled = true;
-
 namespace {
 
 constexpr Py_ssize_t kMost = 16;  // inputs of a call; more go the long way
@@ -149,7 +147,7 @@ PyObject* put_off(const Invocation& asked) {
 
 // `array op array`, `array op number` or `number op array`; null as put_off is, also for what only Python can tell.
 PyObject* arithmetic(PyObject* const* args, Py_ssize_t count, PyObject* operators, bool numpy) {
-  if (!g_enabled || count < 5 || (count > 6 && args[6] != Py_None)) return nullptr;
+  if (count < 5 || (count > 6 && args[6] != Py_None)) return nullptr;
   auto ours = [numpy](PyObject* object) {
     return is_array(object) && PyObject_TypeCheck(object, g.numpy_array) == numpy &&
            PyObject_TypeCheck(object, g.legacy_array);
@@ -194,7 +192,7 @@ PyObject* checked(PyObject* original, bool numpy, PyObject* const* args, Py_ssiz
 }  // namespace
 
 PyObject* invoke(PyObject*, PyObject* const* args, Py_ssize_t count) {
-  if (!g_enabled || count != 7 || args[4] != Py_None || !PyList_CheckExact(args[1]) || !PyList_CheckExact(args[2]) ||
+  if (count != 7 || args[4] != Py_None || !PyList_CheckExact(args[1]) || !PyList_CheckExact(args[2]) ||
       !PyList_CheckExact(args[3]) || PyList_GET_SIZE(args[2]) != PyList_GET_SIZE(args[3]))
     return call(g.invoke.get(), args, count);
   auto items = [](PyObject* list) { return reinterpret_cast<PyListObject*>(list)->ob_item; };

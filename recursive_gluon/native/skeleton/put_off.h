@@ -16,6 +16,4 @@ PyObject* numpy_arithmetic(PyObject* module, PyObject* const* args, Py_ssize_t c
 PyObject* verify_legacy(PyObject* module, PyObject* const* args, Py_ssize_t count);
 PyObject* verify_numpy(PyObject* module, PyObject* const* args, Py_ssize_t count);
 
-extern bool g_enabled;
-
 }  // namespace skeleton

@@ -73,8 +73,10 @@ inline PyObject* call(PyObject* function, PyObject* const* args, Py_ssize_t coun
 struct Python {
   PyTypeObject *base = nullptr, *numpy_array = nullptr, *legacy_array = nullptr;  // MXNet's
   PyTypeObject *lazy_legacy = nullptr, *lazy_numpy = nullptr, *value = nullptr, *log = nullptr;
-  Ref thread, find_call, array_aval;             // the thread's log is an attribute of the first
-  Ref invoke, legacy_helper, numpy_helper, legacy_verify, numpy_verify;  // what the functions here stand for
+  PyTypeObject* context_kind = nullptr;
+  Ref thread, find_call;                   // the thread's log is an attribute of the first
+  // What the functions here stand for:
+  Ref invoke, legacy_helper, numpy_helper, legacy_verify, numpy_verify, array_aval, has_gradient, launch, check_call;
   Ref legacy_operators, numpy_operators;  // dicts from MXNet's functions to handles of operators
   Ref pure, statistics;                          // kinds of Calls
   Slot handle, writable;                                 // of an array
