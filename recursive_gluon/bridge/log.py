@@ -17,7 +17,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from .._compat import mx
 from ..capture.calls import EAGER, PURE, STATISTICS, Aval, Call, array_aval, aval, call, operator_handle
-from ..capture.interception import original_invoke
+from ..capture.interception import modes, original_invoke
 from ..capture.locations import location
 from .conversion import Ahead, Conversion, Known
 from .lazy import compute, new_lazy
@@ -231,24 +231,10 @@ class Log:
             if self is thread.log:
                 conversion.compute(work, ahead)
             else:
-                with _modes(*work.mode[:2]):
+                with modes(*work.mode[:2]):
                     conversion.compute(work, ahead)
             if not self.work.ops:
                 self._renew()
-
-
-class _modes:
-    """The modes of another thread, for as long as its work is computed here."""
-
-    def __init__(self, recording: int, training: int):
-        self._modes = bool(recording), bool(training)
-
-    def __enter__(self) -> None:
-        self._before = _autograd.set_recording(self._modes[0]), _autograd.set_training(self._modes[1])
-
-    def __exit__(self, *error: Any) -> None:
-        _autograd.set_recording(self._before[0])
-        _autograd.set_training(self._before[1])
 
 
 def _has_gradient(array: Any) -> bool:

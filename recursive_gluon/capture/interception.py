@@ -6,17 +6,18 @@ before.
 """
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import threading
 from time import perf_counter
-from typing import Any, Callable, Optional, Protocol, Sequence
+from typing import Any, Callable, Dict, Iterator, Optional, Protocol, Sequence, Tuple
 
 import numpy as np
 
 from .._compat import mx
 
-__all__ = ["Interceptor", "barrier", "install", "new_array", "original_invoke"]
+__all__ = ["Interceptor", "barrier", "install", "modes", "new_array", "original_invoke"]
 
 _LIB = mx.base._LIB
 _REGISTER, _UTILS = mx.ndarray.register, mx.ndarray.utils
@@ -73,9 +74,10 @@ class Interceptor(Protocol):
 
 
 _CPU = 1
-_ITEM_OF = {np.dtype(dtype): (number, np.dtype(dtype).itemsize)
+_ITEM_OF: Dict[Any, Tuple[int, int]] = {np.dtype(dtype): (number, np.dtype(dtype).itemsize)
             for dtype, number in mx.ndarray.ndarray._DTYPE_NP_TO_MX.items() if isinstance(dtype, type)}
 _ITEM = dict(_ITEM_OF.values())
+_set = _LIB.MXAutogradSetIsRecording, _LIB.MXAutogradSetIsTraining
 _get_data = _LIB.MXNDArrayGetData
 _lock = threading.Lock()
 _installed: Optional[Interceptor] = None
@@ -109,6 +111,23 @@ def barrier(name: str) -> None:
     """For what writes arrays past MXNet's library, as the native core does: it comes after all that was put off."""
     if _installed is not None:
         _installed.barrier(name, ())
+
+
+@contextlib.contextmanager
+def modes(recording: int, training: int) -> Iterator[None]:
+    """Other modes for this thread, of which nobody is told: what runs in them was put off in them."""
+    before = _set_modes(recording, training)
+    try:
+        yield
+    finally:
+        _set_modes(*before)
+
+
+def _set_modes(recording: int, training: int) -> Tuple[int, int]:
+    before = ctypes.c_int(), ctypes.c_int()
+    for function, value, previous in zip(_set, (recording, training), before):
+        mx.base.check_call(function(ctypes.c_int(value), ctypes.byref(previous)))
+    return before[0].value, before[1].value
 
 
 def new_array(values: np.ndarray, context: Any) -> Any:
@@ -148,8 +167,8 @@ def _view(function: Callable, tell: Callable) -> Callable:
 
 
 def _fill(function: Callable, tell: Callable) -> Callable:
-    """MXNet waits for its engine before it copies. Nothing can be under way in an array that is new and on the processor,
-    so that wait, 30 us and more, is left out."""
+    """MXNet waits for its engine before it copies. Nothing can be under way in an array that is new and on the
+    processor, so that wait, 30 us and more, is left out."""
 
     def intercepted(handle: Any, data: Any, size: Any) -> Any:
         item = tell(handle.value)
