@@ -65,8 +65,8 @@ def _shows(work: Work, groups: Sequence[Group], shared: Set[int], needed: Set[in
     records, a row is on the tape with all rows of its array."""
     if not work.mode[0] or len(needed) < 2:
         return False
-    mask = sum(1 << i for i, known in enumerate(work.external_avals)
-               if i in shared or np.issubdtype(known.dtype, np.floating))
+    mask = sum(1 << i for i, (array, known) in enumerate(zip(work.externals, work.external_avals))
+               if i in shared or (np.issubdtype(known.dtype, np.floating) and id(array) not in work.fed))
     starts, number = [], 0
     for op in work.ops:
         starts.append(number)

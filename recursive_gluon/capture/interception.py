@@ -66,6 +66,9 @@ class Interceptor(Protocol):
     def active(self) -> bool:
         """Whether a program runs in this thread, or calls are put off."""
 
+    def fed(self, array: Any) -> None:
+        """A program made this array of values of its own."""
+
     def waited(self, seconds: float) -> None:
         """Python waited for a value."""
 
@@ -102,7 +105,7 @@ def install(interceptor: Interceptor) -> None:
         for name in _WAITS:
             setattr(_LIB, name, _wait(getattr(_LIB, name), interceptor.waited))
         _LIB.MXNetFuncCall = _packed(_LIB.MXNetFuncCall, interceptor.barrier)
-        _UTILS._array = _feed(_UTILS._array, interceptor.active)
+        _UTILS._array = _feed(_UTILS._array, interceptor)
         _REGISTER._imperative_invoke = interceptor.invoke
         _installed = interceptor
 
@@ -183,19 +186,21 @@ def _fill(function: Callable, tell: Callable) -> Callable:
     return intercepted
 
 
-def _feed(function: Callable, active: Callable) -> Callable:
+def _feed(function: Callable, interceptor: Interceptor) -> Callable:
     """``mx.nd.array`` goes a long way through indexing; what a program feeds itself with is copied at once."""
 
     @functools.wraps(function)
     def array(source: Any, ctx: Any = None, dtype: Any = None) -> Any:
-        if active() and isinstance(source, (list, tuple, np.ndarray)):
+        if interceptor.active() and isinstance(source, (list, tuple, np.ndarray)):
             kind = np.dtype(np.float32 if dtype is None else dtype)
             try:
                 values = np.array(source, kind, order="C") if kind in _ITEM_OF else None
             except (TypeError, ValueError):  # MXNet has words for it
                 values = None
             if values is not None and values.size and values.ndim:
-                return new_array(values, ctx or mx.context.current_context())
+                made = new_array(values, ctx or mx.context.current_context())
+                interceptor.fed(made)
+                return made
         return function(source, ctx=ctx, dtype=dtype)
 
     return array
