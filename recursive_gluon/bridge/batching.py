@@ -18,7 +18,7 @@ import numpy as np
 
 from .._compat import mx
 from ..capture.calls import PURE, Call, call, operator_handle
-from ..capture.interception import modes, new_array, original_invoke
+from ..capture.interception import in_modes, new_array, original_invoke
 from ..program.rules.rowwise import Batch, rowwise
 from ..program.rules.site import Site, flag
 from .values import Row
@@ -223,7 +223,7 @@ class _Rows:
             return array
 
         def make() -> Any:
-            with modes(*mode[:2]):
+            with in_modes(*mode[:2]):
                 return _slice(array, row, row + size)
 
         return Row(make, self.work.avals[read])

@@ -12,6 +12,7 @@ import contextlib
 import gc
 import sys
 from collections import Counter
+from operator import is_
 from time import perf_counter
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
@@ -154,6 +155,8 @@ class Conversion:
             values = self._confirmed(ahead, work, key)
             if not values:
                 values = self._values(work, key, needed)
+        else:
+            self._settle()
         for number in needed:
             if type(values[number]) is Row:
                 set_raw(work.arrays[number], values[number])
@@ -182,7 +185,7 @@ class Conversion:
             return {}
         known = ahead.known
         same = (key == known.key and len(work.externals) == len(ahead.externals)
-                and all(a is b for a, b in zip(work.externals, ahead.externals)))
+                and all(map(is_, work.externals, ahead.externals)))
         known.hits += same
         known.misses += not same
         self.report.diverged += not same
@@ -190,9 +193,12 @@ class Conversion:
             self._went(known, work)
         return ahead.values if same else {}
 
-    def _went(self, known: Known, work: Work) -> None:
+    def _settle(self) -> None:
         self._quiet += 1
         self.locating = self.locating and self._quiet < _SETTLED
+
+    def _went(self, known: Known, work: Work) -> None:
+        self._settle()
         if self._last is not None:
             self._last.next = known
         self._last = known

@@ -7,7 +7,8 @@ from typing import Any, Callable, Dict, Optional
 from .._compat import mx
 from ..capture import interception
 from .conversion import Conversion
-from .log import current_log, thread
+from .log import NOT_FRESH, current_log, thread
+from .skeleton import install
 
 __all__ = ["conversion_of", "convert", "restore"]
 
@@ -30,6 +31,7 @@ class _Interceptor:
         if log is not None:
             if name == "MXAutogradBackwardEx" and args[6].value and log.conversion is not None:
                 log.conversion.twice = True  # create_graph
+            log.fresh = NOT_FRESH
             if log.work.ops:
                 log.launch(name)
 
@@ -40,7 +42,7 @@ class _Interceptor:
 
     @staticmethod
     def fed(array: Any) -> None:
-        thread.log.work.fed[id(array)] = array
+        current_log().work.fed[id(array)] = array
 
     @staticmethod
     def made(handle: Optional[int], item: int) -> None:
@@ -94,7 +96,7 @@ def convert(program: Any) -> Any:
     A block gets a class of its own, under its class's name, in which calling it and calling its public methods enters
     the program: training often calls a method, not ``forward``.
     """
-    interception.install(_Interceptor())
+    install(_Interceptor())
     if conversion_of(program) is not None:
         return program
     conversion = Conversion(str(getattr(program, "name", getattr(program, "__qualname__", type(program).__name__))))

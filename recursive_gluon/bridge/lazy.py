@@ -13,7 +13,7 @@ from .._compat import mx
 from . import views
 from .values import Row, Value, get_raw, set_raw
 
-__all__ = ["adopt", "compute", "new_lazy"]
+__all__ = ["LazyLegacy", "LazyNumPy", "adopt", "compute", "new_lazy", "resolve"]
 
 _new = object.__new__
 _Handle = mx.base.NDArrayHandle
@@ -71,8 +71,8 @@ def _lazy_class(base: type) -> type:
     return _LazyType(base.__name__, (base,), {**names, **_MEMBERS, **_OWN[base]})
 
 
-_LazyLegacy, _LazyNumPy = _lazy_class(mx.nd.NDArray), _lazy_class(mx.np.ndarray)
-_ordinary = {id(_LazyLegacy): mx.nd.NDArray, id(_LazyNumPy): mx.np.ndarray}
+LazyLegacy, LazyNumPy = _lazy_class(mx.nd.NDArray), _lazy_class(mx.np.ndarray)
+_ordinary = {id(LazyLegacy): mx.nd.NDArray, id(LazyNumPy): mx.np.ndarray}
 
 
 def compute(array: Any) -> Any:
@@ -83,7 +83,7 @@ def compute(array: Any) -> Any:
 
 def new_lazy(value: Value, numpy: bool) -> Any:
     """A lazy array; of ``mx.np`` if `numpy`."""
-    array: Any = _new(_LazyNumPy if numpy else _LazyLegacy)
+    array: Any = _new(LazyNumPy if numpy else LazyLegacy)
     set_raw(array, value)
     array.writable = True
     return array

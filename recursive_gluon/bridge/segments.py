@@ -18,7 +18,7 @@ from ..capture.calls import EAGER, Aval, Call, call, operator_handle
 from ..capture.interception import original_invoke
 from .work import Op, Piece
 
-__all__ = ["Segment", "Segments", "replay"]
+__all__ = ["Segment", "Segments", "launch", "replay"]
 
 _LIB, _check = mx.base._LIB, mx.base.check_call
 _Handle = mx.base.NDArrayHandle
@@ -75,16 +75,19 @@ class Segment:
         with _every_call_counts():
             self._cached = _CachedOp(graph, (("static_alloc", True), ("static_shape", True), ("data_indices", data),
                                              ("param_indices", parameters)))
-        self._inputs = _Handle * len(self.order)
 
     def __call__(self, inputs: Sequence[Any]) -> List[int]:
         """Launch; the handles of the outputs, which become the caller's."""
-        count, made = ctypes.c_int(0), ctypes.POINTER(_Handle)()
-        stypes = ctypes.POINTER(ctypes.c_int)()
-        _check(_invoke_cached(self._cached.handle, len(self.order),
-                              self._inputs(*[inputs[i].handle for i in self.order]),
-                              ctypes.byref(count), ctypes.byref(made), ctypes.byref(stypes)))
-        return [made[i] for i in range(count.value)]  # before the next call to the library, whose memory this is
+        return launch(self._cached.handle, [inputs[i] for i in self.order])
+
+
+def launch(cached: Any, inputs: List[Any]) -> List[int]:
+    """Launch a graph by its handle; the handles of the outputs, which become the caller's."""
+    count, made = ctypes.c_int(0), ctypes.POINTER(_Handle)()
+    stypes = ctypes.POINTER(ctypes.c_int)()
+    _check(_invoke_cached(cached, len(inputs), (_Handle * len(inputs))(*[array.handle for array in inputs]),
+                          ctypes.byref(count), ctypes.byref(made), ctypes.byref(stypes)))
+    return [made[i] for i in range(count.value)]  # before the next call to the library, whose memory this is
 
 
 @contextlib.contextmanager

@@ -83,15 +83,18 @@ class Call:
     results : dict
         From the Avals of the inputs (and whether NumPy shapes are on) to the Avals of the outputs, or None where such
         calls are not put off.
+    draws : tuple of bool
+        Whether a call draws random numbers: while predicting, while training.
     """
 
-    __slots__ = ("handle", "name", "keys", "values", "numpy", "as_list", "kind", "results", "variadic", "cut")
+    __slots__ = ("handle", "name", "keys", "values", "numpy", "as_list", "kind", "draws", "results", "variadic", "cut")
 
     def __init__(self, handle: int, keys: Sequence[str], values: Sequence[Any], numpy: bool, as_list: bool):
         self.handle, self.keys, self.values = handle, tuple(keys), tuple(str(v) for v in values)
         self.numpy, self.as_list = numpy, as_list
         self.name, self.variadic = operator_info(handle)
         self.kind = self._kind()
+        self.draws = self._draws(False), self._draws(True)
         self.cut = False  # a graph with this call cannot be made
         self.results: Dict[Tuple, Optional[Tuple[Aval, ...]]] = {}
 
@@ -105,8 +108,8 @@ class Call:
             return RANDOM if attributes.get("act_type") == "rrelu" else PURE
         return RANDOM if _RANDOM.match(self.name) else PURE
 
-    def draws(self, training: bool) -> bool:
-        """Whether a call draws random numbers: Dropout, of an RNN too, does so while training, or if mode='always'."""
+    def _draws(self, training: bool) -> bool:
+        """Dropout, of an RNN too, draws while training, or if mode='always'."""
         if self.kind != RANDOM:
             return False
         attributes = dict(zip(self.keys, self.values))
@@ -171,8 +174,9 @@ _BOUND = 100_000  # calls kept: a program with a new number in every call must n
 def call(handle: int, keys: Sequence[str], values: Sequence[Any], numpy: bool, as_list: bool) -> Call:
     """The one Call with these attributes."""
     try:
-        # 1, 1.0 and True are equal and their text is not
-        key = (handle, numpy, *keys, *values, *map(type, values))
+        # 1, 1.0 and True are equal and their text is not; so are tuples of them
+        types = tuple(map(type, values))
+        key = (handle, numpy, *keys, *(map(str, values) if tuple in types else values), *types)
         found = _calls.get(key)
     except TypeError:  # a list among the values
         key = (handle, numpy, *keys, *map(str, values))

@@ -17,7 +17,7 @@ import numpy as np
 
 from .._compat import mx
 
-__all__ = ["Interceptor", "barrier", "install", "modes", "new_array", "original_invoke"]
+__all__ = ["Interceptor", "barrier", "in_modes", "install", "new_array", "original_invoke", "replace"]
 
 _LIB = mx.base._LIB
 _REGISTER, _UTILS = mx.ndarray.register, mx.ndarray.utils
@@ -86,12 +86,12 @@ _lock = threading.Lock()
 _installed: Optional[Interceptor] = None
 
 
-def install(interceptor: Interceptor) -> None:
-    """Have `interceptor` told from now on; once a process."""
+def install(interceptor: Interceptor) -> bool:
+    """Have `interceptor` told from now on; once a process. Whether this was the first time."""
     global _installed
     with _lock:
         if _installed is not None:
-            return
+            return False
         for name in _BARRIERS:
             if hasattr(_LIB, name):
                 setattr(_LIB, name, _barrier(getattr(_LIB, name), name, interceptor.barrier))
@@ -108,6 +108,13 @@ def install(interceptor: Interceptor) -> None:
         _UTILS._array = _feed(_UTILS._array, interceptor)
         _REGISTER._imperative_invoke = interceptor.invoke
         _installed = interceptor
+        return True
+
+
+def replace(functions: Dict[Tuple[Any, str], Callable]) -> None:
+    """Put functions of MXNet's modules, by (module, name), in place of those that are there."""
+    for (module, name), function in functions.items():
+        setattr(module, name, function)
 
 
 def barrier(name: str) -> None:
@@ -117,7 +124,7 @@ def barrier(name: str) -> None:
 
 
 @contextlib.contextmanager
-def modes(recording: int, training: int) -> Iterator[None]:
+def in_modes(recording: int, training: int) -> Iterator[None]:
     """Other modes for this thread, of which nobody is told: what runs in them was put off in them."""
     before = _set_modes(recording, training)
     try:

@@ -114,7 +114,7 @@ def test_inference_is_stacked_too():
 
 
 def test_a_gradient_reaches_only_what_it_did():
-    """Two nets side by side, one loss of each, of which one is differentiated: the other's gradients stay as they were."""
+    """Two nets side by side, one loss of each, of which one is differentiated: the other's gradients stay."""
 
     def run(converted):
         nets = [made("sum", False) for _ in range(2)]
@@ -136,8 +136,8 @@ def test_a_gradient_reaches_only_what_it_did():
 
 def test_a_held_value_is_used_later():
     """A row of a stacked array is given back to Python, and goes on from there, recorded."""
-    results = []
-    for converted in (False, True):
+
+    def run(converted):
         net = made("sum", False)
 
         def step(batch):
@@ -151,16 +151,17 @@ def test_a_held_value_is_used_later():
             return [total.asscalar(), *(p.grad().asnumpy() for p in net.collect_params().values()
                                         if "dense2" not in p.name)]
 
-        run = rg.hybridize(step) if converted else step
-        results.append([run([balanced(3, i) for i in (0, 1)] * 6) for _ in range(4)])
-    for a, b in zip(*results):
+        step = rg.hybridize(step) if converted else step
+        return [step([balanced(3, i) for i in (0, 1)] * 6) for _ in range(4)]
+
+    for a, b in zip(run(False), run(True)):
         for one, other in zip(a, b):
             np.testing.assert_allclose(other, one, rtol=2e-5, atol=2e-6)
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.lists(st.integers(0, 100), max_size=3)), min_size=1, max_size=60))
 def test_the_agenda_runs_every_call_after_what_it_reads(calls):
-    work = batching.Work((0, 0, 0))
+    work = batching.Work((0, 0, 0), False)
     for at, (_, reads) in enumerate(calls):
         work.ops.append((None, 1, *[read % at if at else ~0 for read in reads]))
     kinds = [kind for kind, _ in calls]
