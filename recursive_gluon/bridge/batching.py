@@ -1,11 +1,12 @@
 """Batching on the fly: calls of one kind that do not wait for one another run as one, over the rows of all of them.
 
-A program that walks one tree after another makes the same calls over and over, on arrays with a leading axis of one. Put
-off long enough, calls with the same operator, attributes, parameters and shapes are stacked: of the kinds that are ready,
-the one is run next whose calls are on average the least deep, so that others wait until more of them are ready.
+A program that walks one tree after another makes the same calls over and over, on arrays with a leading axis of one.
+Put off long enough, calls with the same operator, attributes, parameters and shapes are stacked: of the kinds that
+are ready, the one is run next whose calls are on average the least deep, so that others wait until more of them are
+ready.
 
-Which uses of an operator may be stacked is what the rule table of recursive programs says (`program.rules.rowwise`). The
-stacked operators run one by one on MXNet's tape, so gradients are MXNet's.
+Which uses of an operator may be stacked is what the rule table of recursive programs says (`program.rules.rowwise`).
+The stacked operators run one by one on MXNet's tape, so gradients are MXNet's.
 
 Source of the idea: Neubig, Goldberg, Dyer, "On-the-fly Operation Batching in Dynamic Computation Graphs", NeurIPS 2017.
 """
@@ -17,9 +18,10 @@ import numpy as np
 
 from .._compat import mx
 from ..capture.calls import PURE, Call, call, operator_handle
-from ..capture.interception import new_array, original_invoke
+from ..capture.interception import in_modes, new_array, original_invoke
 from ..program.rules.rowwise import Batch, rowwise
 from ..program.rules.site import Site, flag
+from .values import Row
 from .work import Work
 
 __all__ = ["Group", "plan", "run"]
@@ -29,8 +31,8 @@ _GAIN = 3  # calls a stacked call must stand for on average
 
 
 class Group(NamedTuple):
-    """Calls that run as one: `batch` on stacked inputs, where `rows` says which inputs are stacked. Without a `batch` they
-    run one by one."""
+    """Calls that run as one: `batch` on stacked inputs, where `rows` says which inputs are stacked. Without a `batch`
+    they run one by one."""
 
     calls: Sequence[int]
     batch: Optional[Call]
@@ -63,8 +65,8 @@ def _shows(work: Work, groups: Sequence[Group], shared: Set[int], needed: Set[in
     records, a row is on the tape with all rows of its array."""
     if not work.mode[0] or len(needed) < 2:
         return False
-    mask = sum(1 << i for i, known in enumerate(work.external_avals)
-               if i in shared or np.issubdtype(known.dtype, np.floating))
+    mask = sum(1 << i for i, (array, known) in enumerate(zip(work.externals, work.external_avals))
+               if i in shared or (np.issubdtype(known.dtype, np.floating) and id(array) not in work.fed))
     starts, number = [], 0
     for op in work.ops:
         starts.append(number)
@@ -86,8 +88,8 @@ def _shows(work: Work, groups: Sequence[Group], shared: Set[int], needed: Set[in
 
 
 def _kinds(work: Work, shared: Set[int]) -> Tuple[List[int], List[Tuple]]:
-    """The kind of each call, and of each kind: operator, what each input is (a parameter, or the Aval of a row), Avals of
-    all inputs and of the outputs."""
+    """The kind of each call, and of each kind: operator, what each input is (a parameter, or the Aval of a row),
+    Avals of all inputs and of the outputs."""
     numbers: Dict[Tuple, int] = {}
     kinds, avals, outside, number = [], work.avals, work.external_avals, 0
     signatures: List[Tuple] = []
@@ -164,6 +166,7 @@ def _agenda(work: Work, kinds: Sequence[int], count: int) -> List[Tuple[int, Lis
 
 
 _concat = call(operator_handle("Concat"), ("dim",), (0,), False, False)
+_slice_axis = operator_handle("slice_axis")
 _take = call(operator_handle("take"), ("axis", "mode"), (0, "clip"), False, False)
 
 
@@ -172,7 +175,8 @@ def _invoke(op: Call, arrays: Sequence[Any]) -> Any:
 
 
 def _slice(array: Any, begin: int, end: int) -> Any:
-    return _invoke(call(operator_handle("slice_axis"), ("axis", "begin", "end"), (0, begin, end), False, False), [array])
+    cut = call(_slice_axis, ("axis", "begin", "end"), (0, begin, end), False, False)
+    return _invoke(cut, [array])
 
 
 class _Rows:
@@ -210,6 +214,19 @@ class _Rows:
         if key not in self._alone:
             self._alone[key] = _slice(array, row, row + size)
         return self._alone[key]
+
+    def later(self, read: int) -> Any:
+        """A value by itself, or as a Row."""
+        home, row = self.place(read)
+        array, size, mode = self.arrays[home], self.size(read), self.work.mode
+        if not array.shape or array.shape[0] == size:
+            return array
+
+        def make() -> Any:
+            with in_modes(*mode[:2]):
+                return _slice(array, row, row + size)
+
+        return Row(make, self.work.avals[read])
 
     def stacked(self, reads: Sequence[int]) -> Any:
         """Values one below another."""
@@ -252,7 +269,7 @@ def run(work: Work, groups: Sequence[Group], needed: Set[int]) -> Tuple[Dict[int
         for i, array in enumerate(made if isinstance(made, list) else (made,)):
             rows.keep([starts[at] + i for at in group.calls], array)
         launches += 1
-    return {n: rows.one(n) for n in needed}, launches
+    return {n: rows.later(n) for n in needed}, launches
 
 
 def _alone(rows: _Rows, op: Tuple, number: int) -> bool:

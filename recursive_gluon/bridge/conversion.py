@@ -8,21 +8,23 @@ nothing.
 """
 from __future__ import annotations
 
+import contextlib
+import gc
 import sys
 from collections import Counter
 from operator import is_
 from time import perf_counter
-from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
 from .._compat import mx
 from ..capture.locations import mentioned
 from ..capture.trace_graph import TraceGraph
 from . import batching
-from .lazy import resolve
+from .lazy import adopt
 from .report import ConversionReport, Report, break_record
 from .segments import Segment, Segments, replay
 from .tapes import classes
-from .values import set_raw
+from .values import Row, set_raw
 from .work import Piece, Work
 
 __all__ = ["Ahead", "Conversion"]
@@ -81,10 +83,16 @@ def run(steps: Sequence[Tuple[Piece, Optional[Segment]]], externals: Sequence[An
     return values
 
 
-def _adopt(array: Any, other: Any) -> None:
-    """Let a lazy array become what `other` is, which nobody else holds."""
-    resolve(array, other.handle)
-    set_raw(other, None)
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Planning makes many small objects, and no cycles: each collection would walk over all of them."""
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if on:
+            gc.enable()
 
 
 class Conversion:
@@ -135,6 +143,11 @@ class Conversion:
     def compute(self, work: Work, ahead: Optional[Ahead]) -> None:
         """Compute what Python holds of `work`."""
         began = perf_counter()
+        with _no_collection():
+            self._compute(work, ahead)
+        self.report.launching += perf_counter() - began
+
+    def _compute(self, work: Work, ahead: Optional[Ahead]) -> None:
         needed, views = work.held()
         values: Dict[int, Any] = {}
         if needed or work.draws:
@@ -145,11 +158,13 @@ class Conversion:
         else:
             self._settle()
         for number in needed:
-            _adopt(work.arrays[number], values[number])
+            if type(values[number]) is Row:
+                set_raw(work.arrays[number], values[number])
+            else:
+                adopt(work.arrays[number], values[number])
         for number in sorted(views):
             base, make = views[number]
-            _adopt(work.arrays[number], make(work.arrays[base] if base in needed or base in views else values[base]))
-        self.report.launching += perf_counter() - began
+            adopt(work.arrays[number], make(work.arrays[base] if base in needed or base in views else values[base]))
 
     def tell(self) -> ConversionReport:
         """What happened so far."""

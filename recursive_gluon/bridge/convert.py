@@ -41,6 +41,10 @@ class _Interceptor:
         return log is not None and (log.depth > 0 or bool(log.work.ops))
 
     @staticmethod
+    def fed(array: Any) -> None:
+        current_log().work.fed[id(array)] = array
+
+    @staticmethod
     def made(handle: Optional[int], item: int) -> None:
         log = thread.log
         if log is not None and (log.depth or log.work.ops):

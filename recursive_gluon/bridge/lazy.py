@@ -11,25 +11,27 @@ from typing import Any
 
 from .._compat import mx
 from . import views
-from .values import Value, get_raw, set_raw
+from .values import Row, Value, get_raw, set_raw
 
-__all__ = ["LazyLegacy", "LazyNumPy", "compute", "new_lazy", "resolve"]
+__all__ = ["LazyLegacy", "LazyNumPy", "adopt", "compute", "new_lazy", "resolve"]
 
 _new = object.__new__
+_Handle = mx.base.NDArrayHandle
 
 
 def _handle(self: Any) -> Any:
     raw = get_raw(self)
     if type(raw) is Value:
         raw.log.launch_for(self)
-        raw = get_raw(self)
-    return raw
+    if type(get_raw(self)) is Row:
+        adopt(self, get_raw(self).make())
+    return get_raw(self)
 
 
 def _known(name: str) -> property:
     def read(self: Any) -> Any:
         raw = get_raw(self)
-        return getattr(raw.aval, name) if type(raw) is Value else getattr(self, name)
+        return getattr(raw.aval, name) if type(raw) is not _Handle else getattr(self, name)
 
     return property(read)
 
@@ -85,6 +87,12 @@ def new_lazy(value: Value, numpy: bool) -> Any:
     set_raw(array, value)
     array.writable = True
     return array
+
+
+def adopt(array: Any, other: Any) -> None:
+    """Let a lazy array become what `other` is, which nobody else holds."""
+    resolve(array, other.handle)
+    set_raw(other, None)
 
 
 def resolve(array: Any, handle: Any) -> None:

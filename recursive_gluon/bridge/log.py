@@ -18,7 +18,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from .._compat import mx
 from ..capture.calls import EAGER, PURE, STATISTICS, Aval, Call, array_aval, aval, call, operator_handle
-from ..capture.interception import original_invoke
+from ..capture.interception import in_modes, original_invoke
 from ..capture.locations import location
 from .conversion import Ahead, Conversion, Known
 from .lazy import compute, new_lazy
@@ -60,8 +60,8 @@ class Log:
         Of the conversion's segments.
     """
 
-    __slots__ = ("lock", "depth", "busy", "recording", "training", "numpy_shape", "conversion", "steady", "work", "ahead",
-                 "expected", "fresh")
+    __slots__ = ("lock", "depth", "busy", "recording", "training", "numpy_shape", "conversion", "steady", "work",
+                 "ahead", "expected", "fresh")
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
@@ -264,24 +264,10 @@ class Log:
         if self is thread.log:
             conversion.compute(work, ahead)
         else:
-            with _modes(*work.mode[:2]):
+            with in_modes(*work.mode[:2]):
                 conversion.compute(work, ahead)
         if not self.work.ops:
             self._renew()
-
-
-class _modes:
-    """The modes of another thread, for as long as its work is computed here."""
-
-    def __init__(self, recording: int, training: int):
-        self._modes = bool(recording), bool(training)
-
-    def __enter__(self) -> None:
-        self._before = _autograd.set_recording(self._modes[0]), _autograd.set_training(self._modes[1])
-
-    def __exit__(self, *error: Any) -> None:
-        _autograd.set_recording(self._before[0])
-        _autograd.set_training(self._before[1])
 
 
 def modes() -> Tuple[int, int, int]:

@@ -20,7 +20,8 @@ class Report:
     """Counts while a program runs."""
 
     def __init__(self) -> None:
-        self.eager = self.replayed = self.graphs = self.ahead = self.diverged = self.calls = self.stacked = self.stacks = 0
+        self.calls = self.eager = self.replayed = self.graphs = self.ahead = self.diverged = 0
+        self.stacked = self.stacks = 0
         self.total = self.launching = self.waiting = 0.0
         self._launches: Dict[Tuple[str, int, int], List[Any]] = {}  # count and place; a place keeps its code alive
         self._recent: Deque[Tuple[int, int, int]] = deque(maxlen=_CALLS)
@@ -112,7 +113,7 @@ class ConversionReport:
         total = self.seconds["total"]
         parts = {"Python": total - self.seconds["launching"] - self.seconds["waiting"],
                  **{k: self.seconds[k] for k in ("launching", "waiting")}}
-        share = ", ".join(f"{name} {1e3 * value:.1f} ms ({value / max(total, 1e-9):.0%})" for name, value in parts.items())
+        share = ", ".join(f"{name} {1e3 * value:.1f} ms ({value / (total or 1):.0%})" for name, value in parts.items())
         return [
             ("calls", f"{self.calls}, {self.operators} operators"),
             ("from graphs", f"{self.fraction:.1%} of the operators of the last calls"),

@@ -48,6 +48,8 @@ class Work:
         Views, as (number, number of the base, how the true view is made of the base).
     externals, external_avals : list
         Arrays that existed, in the order in which they were first read.
+    fed : dict
+        Arrays that were made of Python's values meanwhile, by id: they are on no tape.
     located : bool
         Whether it is noted where calls are made.
     places : list of int
@@ -55,7 +57,7 @@ class Work:
     """
 
     __slots__ = ("mode", "located", "context", "ops", "arrays", "avals", "draws", "statistics", "makers", "externals",
-                 "external_avals", "numbers", "places")
+                 "external_avals", "numbers", "fed", "places")
 
     def __init__(self, mode: Tuple[int, ...], located: bool):
         self.mode, self.located = mode, located
@@ -69,6 +71,7 @@ class Work:
         self.externals: List[Any] = []
         self.external_avals: List[Aval] = []
         self.numbers: Dict[int, int] = {}
+        self.fed: Dict[int, Any] = {}
         self.places: List[int] = []
 
     def held(self) -> Tuple[Set[int], Dict[int, Tuple[int, Callable]]]:

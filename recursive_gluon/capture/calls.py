@@ -129,8 +129,8 @@ class Call:
         return _create_symbol(handle, inputs, None, keys, values, name, False)
 
     def infer(self, numpy_shape: int, inputs: Sequence[Aval]) -> Optional[Tuple[Aval, ...]]:
-        """What MXNet's own inference says of the outputs on inputs of these shapes; None where that is not all, or where
-        no call of this operator has been seen to make dense arrays of dense ones."""
+        """What MXNet's own inference says of the outputs on inputs of these shapes; None where that is not all, or
+        where no call of this operator has been seen to make dense arrays of dense ones."""
         if self.handle not in _regular or not inputs:
             return None
         variables = [mx.sym.var(f"x{i}") for i in range(len(inputs))]

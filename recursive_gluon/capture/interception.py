@@ -6,17 +6,18 @@ before.
 """
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import threading
 from time import perf_counter
-from typing import Any, Callable, Dict, Optional, Protocol, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, Optional, Protocol, Sequence, Tuple
 
 import numpy as np
 
 from .._compat import mx
 
-__all__ = ["Interceptor", "barrier", "install", "new_array", "original_invoke", "replace"]
+__all__ = ["Interceptor", "barrier", "in_modes", "install", "new_array", "original_invoke", "replace"]
 
 _LIB = mx.base._LIB
 _REGISTER, _UTILS = mx.ndarray.register, mx.ndarray.utils
@@ -65,6 +66,9 @@ class Interceptor(Protocol):
     def active(self) -> bool:
         """Whether a program runs in this thread, or calls are put off."""
 
+    def fed(self, array: Any) -> None:
+        """A program made this array of values of its own."""
+
     def waited(self, seconds: float) -> None:
         """Python waited for a value."""
 
@@ -73,9 +77,10 @@ class Interceptor(Protocol):
 
 
 _CPU = 1
-_ITEM_OF = {np.dtype(dtype): (number, np.dtype(dtype).itemsize)
+_ITEM_OF: Dict[Any, Tuple[int, int]] = {np.dtype(dtype): (number, np.dtype(dtype).itemsize)
             for dtype, number in mx.ndarray.ndarray._DTYPE_NP_TO_MX.items() if isinstance(dtype, type)}
 _ITEM = dict(_ITEM_OF.values())
+_set = _LIB.MXAutogradSetIsRecording, _LIB.MXAutogradSetIsTraining
 _get_data = _LIB.MXNDArrayGetData
 _lock = threading.Lock()
 _installed: Optional[Interceptor] = None
@@ -100,7 +105,7 @@ def install(interceptor: Interceptor) -> bool:
         for name in _WAITS:
             setattr(_LIB, name, _wait(getattr(_LIB, name), interceptor.waited))
         _LIB.MXNetFuncCall = _packed(_LIB.MXNetFuncCall, interceptor.barrier)
-        _UTILS._array = _feed(_UTILS._array, interceptor.active)
+        _UTILS._array = _feed(_UTILS._array, interceptor)
         _REGISTER._imperative_invoke = interceptor.invoke
         _installed = interceptor
         return True
@@ -116,6 +121,23 @@ def barrier(name: str) -> None:
     """For what writes arrays past MXNet's library, as the native core does: it comes after all that was put off."""
     if _installed is not None:
         _installed.barrier(name, ())
+
+
+@contextlib.contextmanager
+def in_modes(recording: int, training: int) -> Iterator[None]:
+    """Other modes for this thread, of which nobody is told: what runs in them was put off in them."""
+    before = _set_modes(recording, training)
+    try:
+        yield
+    finally:
+        _set_modes(*before)
+
+
+def _set_modes(recording: int, training: int) -> Tuple[int, int]:
+    before = ctypes.c_int(), ctypes.c_int()
+    for function, value, previous in zip(_set, (recording, training), before):
+        mx.base.check_call(function(ctypes.c_int(value), ctypes.byref(previous)))
+    return before[0].value, before[1].value
 
 
 def new_array(values: np.ndarray, context: Any) -> Any:
@@ -155,8 +177,8 @@ def _view(function: Callable, tell: Callable) -> Callable:
 
 
 def _fill(function: Callable, tell: Callable) -> Callable:
-    """MXNet waits for its engine before it copies. Nothing can be under way in an array that is new and on the processor,
-    so that wait, 30 us and more, is left out."""
+    """MXNet waits for its engine before it copies. Nothing can be under way in an array that is new and on the
+    processor, so that wait, 30 us and more, is left out."""
 
     def intercepted(handle: Any, data: Any, size: Any) -> Any:
         item = tell(handle.value)
@@ -171,19 +193,21 @@ def _fill(function: Callable, tell: Callable) -> Callable:
     return intercepted
 
 
-def _feed(function: Callable, active: Callable) -> Callable:
+def _feed(function: Callable, interceptor: Interceptor) -> Callable:
     """``mx.nd.array`` goes a long way through indexing; what a program feeds itself with is copied at once."""
 
     @functools.wraps(function)
     def array(source: Any, ctx: Any = None, dtype: Any = None) -> Any:
-        if active() and isinstance(source, (list, tuple, np.ndarray)):
+        if interceptor.active() and isinstance(source, (list, tuple, np.ndarray)):
             kind = np.dtype(np.float32 if dtype is None else dtype)
             try:
                 values = np.array(source, kind, order="C") if kind in _ITEM_OF else None
             except (TypeError, ValueError):  # MXNet has words for it
                 values = None
             if values is not None and values.size and values.ndim:
-                return new_array(values, ctx or mx.context.current_context())
+                made = new_array(values, ctx or mx.context.current_context())
+                interceptor.fed(made)
+                return made
         return function(source, ctx=ctx, dtype=dtype)
 
     return array

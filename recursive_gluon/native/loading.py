@@ -94,7 +94,7 @@ def operator_library() -> ctypes.CDLL:
 
 @lru_cache(maxsize=None)
 def skeleton() -> Optional[ModuleType]:
-    """The module by which converted programs put their calls off quickly, built at first use; None where it cannot be."""
+    """The module by which converted programs put their calls off, built at first use; None where it cannot be."""
     if _turned_off():
         return None
     try:
