@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, Tuple
 from .. import native
 from .._compat import mx
 from ..capture import calls, interception
-from . import log, segments, work
+from . import batching, log, segments, work
 from .conversion import Known
 from .lazy import LazyLegacy, LazyNumPy
 from .values import Value
@@ -32,6 +32,9 @@ _TWINS: Dict[str, _Place] = {
     "modes": (log, "modes"),
     "held": (work, "held"),
     "launch": (segments, "launch"),
+    "kinds": (batching, "kinds"),
+    "agenda": (batching, "agenda"),
+    "spreads": (batching, "spreads"),
 }
 _python: Dict[_Place, Callable] = {}
 _compiled: Dict[_Place, Callable] = {}

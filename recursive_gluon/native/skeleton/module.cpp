@@ -1,4 +1,5 @@
 // The module: setup() gets Python's objects by name, the functions then stand for MXNet's.
+#include "batches.h"
 #include "launches.h"
 #include "put_off.h"
 
@@ -49,7 +50,7 @@ PyObject* setup(PyObject*, PyObject* names) {
       take_type(names, "NDArrayBase", g.base) && take_type(names, "ndarray", g.numpy_array) &&
       take_type(names, "NDArray", g.legacy_array) && take_type(names, "LazyLegacy", g.lazy_legacy) &&
       take_type(names, "LazyNumPy", g.lazy_numpy) && take_type(names, "Value", g.value) &&
-      take_type(names, "Log", g.log) && take_type(names, "Context", g.context_kind) && take(names, "thread", g.thread) && take(names, "call", g.find_call) &&
+      take_type(names, "Log", g.log) && take_type(names, "Work", g.work_kind) && take_type(names, "Context", g.context_kind) && take(names, "thread", g.thread) && take(names, "call", g.find_call) &&
       take(names, "invoke", g.invoke) &&
       take(names, "array_aval", g.array_aval) && take(names, "has_gradient", g.has_gradient) &&
       take(names, "launch", g.launch) && take(names, "check_call", g.check_call) &&
@@ -93,6 +94,9 @@ PyMethodDef g_functions[] = {
     {"launch", plain(launch), METH_FASTCALL, "Stands for launch of bridge/segments.py."},
     {"modes", modes, METH_NOARGS, "Stands for modes of bridge/log.py."},
     {"held", held, METH_O, "Stands for held of bridge/work.py."},
+    {"kinds", plain(kinds), METH_FASTCALL, "Stands for kinds of bridge/batching.py."},
+    {"agenda", plain(agenda), METH_FASTCALL, "Stands for agenda of bridge/batching.py."},
+    {"spreads", plain(spreads), METH_FASTCALL, "Stands for spreads of bridge/batching.py."},
     {nullptr, nullptr, 0, nullptr}};
 
 PyModuleDef g_module = {PyModuleDef_HEAD_INIT, "skeleton", "Operator calls, put off quickly.", -1, g_functions,
