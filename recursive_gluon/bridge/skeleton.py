@@ -14,6 +14,7 @@ from ..capture import calls, interception
 from . import batching, log, segments, work
 from .conversion import Known
 from .lazy import LazyLegacy, LazyNumPy
+from .plans import PLANS, remember
 from .values import Value
 
 __all__ = ["enable", "install"]
@@ -36,8 +37,15 @@ _TWINS: Dict[str, _Place] = {
     "agenda": (batching, "agenda"),
     "spreads": (batching, "spreads"),
 }
-_python: Dict[_Place, Callable] = {}
-_compiled: Dict[_Place, Callable] = {}
+#: methods and properties of lazy arrays, by the same names
+_METHODS = {
+    "get_item": ((LazyLegacy, "__getitem__"), (LazyNumPy, "__getitem__")),
+    "reshape": ((LazyLegacy, "reshape"), (LazyNumPy, "reshape_view")),
+    "cast": ((LazyLegacy, "astype"), (LazyNumPy, "astype")),
+}
+_PROPERTIES = {"shape": "shape", "dtype": "dtype", "context": "context", "ctx": "context", "stype": "stype"}
+_python: Dict[_Place, Any] = {}
+_compiled: Dict[_Place, Any] = {}
 
 
 def install(interceptor: interception.Interceptor) -> None:
@@ -48,16 +56,22 @@ def install(interceptor: interception.Interceptor) -> None:
     if module is None:
         return
     originals = {name: getattr(*place) for name, place in _TWINS.items()}
+    methods = {f"{name}_{kind}": getattr(*place) for name, places in _METHODS.items()
+               for kind, place in zip(("legacy", "numpy"), places)}
     classes = (Value, log.Log, work.Work, Known, calls.Aval, calls.Call, mx.nd.NDArray, mx.np.ndarray, mx.Context,
                mx.ndarray._internal.NDArrayBase)
     module.setup({
         **{kind.__name__: kind for kind in classes}, "LazyLegacy": LazyLegacy, "LazyNumPy": LazyNumPy, **originals,
+        **methods, "plans": PLANS, "remember": remember,
         "PURE": calls.PURE, "STATISTICS": calls.STATISTICS, "call": calls.call, "check_call": _BASE.check_call,
         "thread": log.thread, "legacy_operators": {**_operators(mx.ndarray.op), **_operators(mx.ndarray._internal)},
         "numpy_operators": _operators(mx.ndarray.numpy._internal),
     })
-    for name, place in _TWINS.items():
-        _python[place], _compiled[place] = originals[name], getattr(module, name)
+    _compiled.update({place: getattr(module, name) for name, place in _TWINS.items()})
+    _compiled.update({place: getattr(module, name) for name, places in _METHODS.items() for place in places})
+    _compiled.update({(kind, name): property(getattr(module, known)) for name, known in _PROPERTIES.items()
+                      for kind in (LazyLegacy, LazyNumPy)})
+    _python.update({place: getattr(*place) for place in _compiled})
     enable(True)
 
 

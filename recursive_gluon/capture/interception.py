@@ -111,10 +111,10 @@ def install(interceptor: Interceptor) -> bool:
         return True
 
 
-def replace(functions: Dict[Tuple[Any, str], Callable]) -> None:
-    """Put functions of MXNet's modules, by (module, name), in place of those that are there."""
-    for (module, name), function in functions.items():
-        setattr(module, name, function)
+def replace(twins: Dict[Tuple[Any, str], Any]) -> None:
+    """Put what is given, by (module or class, name), in place of what is there."""
+    for (owner, name), twin in twins.items():
+        setattr(owner, name, twin)
 
 
 def barrier(name: str) -> None:

@@ -1,7 +1,10 @@
 // The module: setup() gets Python's objects by name, the functions then stand for MXNet's.
+#include <string>
+
 #include "batches.h"
 #include "launches.h"
 #include "put_off.h"
+#include "views.h"
 
 namespace skeleton {
 
@@ -31,6 +34,10 @@ bool take_type(PyObject* names, const char* name, PyTypeObject*& into) {
   return true;
 }
 
+bool take_methods(PyObject* names, const std::string& name, Methods& into) {
+  return take(names, (name + "_legacy").c_str(), into.legacy) && take(names, (name + "_numpy").c_str(), into.numpy);
+}
+
 struct Member {
   const char* name;
   Slot* slot;
@@ -57,10 +64,13 @@ PyObject* setup(PyObject*, PyObject* names) {
       take(names, "legacy_helper", g.legacy_helper) && take(names, "numpy_helper", g.numpy_helper) &&
       take(names, "legacy_verify", g.legacy_verify) && take(names, "numpy_verify", g.numpy_verify) &&
       take(names, "legacy_operators", g.legacy_operators) && take(names, "numpy_operators", g.numpy_operators) &&
+      take_methods(names, "get_item", g.get_item) && take_methods(names, "reshape", g.reshape) &&
+      take_methods(names, "cast", g.cast) && take(names, "plans", g.plans) && take(names, "remember", g.remember) &&
       take(names, "PURE", g.pure) && take(names, "STATISTICS", g.statistics) &&
       open_slots(names, "NDArrayBase", {{"handle", &g.handle}, {"writable", &g.writable}}) &&
       open_slots(names, "Value", {{"log", &g.value_log}, {"number", &g.value_number}, {"aval", &g.value_aval}}) &&
-      open_slots(names, "Aval", {{"context", &g.aval_context}}) &&
+      open_slots(names, "Aval", {{"shape", &g.aval_shape}, {"dtype", &g.aval_dtype}, {"context", &g.aval_context},
+                                 {"stype", &g.aval_stype}}) &&
       open_slots(names, "Call", {{"kind", &g.call_kind}, {"results", &g.call_results}, {"numpy", &g.call_numpy},
                                  {"as_list", &g.call_as_list}, {"draws", &g.call_draws}}) &&
       open_slots(names, "Log", {{"depth", &g.depth}, {"busy", &g.busy}, {"training", &g.training},
@@ -70,7 +80,7 @@ PyObject* setup(PyObject*, PyObject* names) {
       open_slots(names, "Work", {{"located", &g.located}, {"context", &g.context}, {"ops", &g.ops},
                                  {"arrays", &g.arrays}, {"avals", &g.avals}, {"draws", &g.draws},
                                  {"externals", &g.externals}, {"external_avals", &g.external_avals},
-                                 {"numbers", &g.numbers}});
+                                 {"numbers", &g.numbers}, {"makers", &g.makers}});
   if (!done) return nullptr;
   // A lazy array has nothing to free: its __del__ does nothing, and is not called.
   g.lazy_legacy->tp_finalize = g.lazy_numpy->tp_finalize = nullptr;
@@ -97,6 +107,13 @@ PyMethodDef g_functions[] = {
     {"kinds", plain(kinds), METH_FASTCALL, "Stands for kinds of bridge/batching.py."},
     {"agenda", plain(agenda), METH_FASTCALL, "Stands for agenda of bridge/batching.py."},
     {"spreads", plain(spreads), METH_FASTCALL, "Stands for spreads of bridge/batching.py."},
+    {"get_item", plain(get_item), METH_FASTCALL | METH_KEYWORDS, "Stands for __getitem__ of a lazy array."},
+    {"reshape", plain(reshape), METH_FASTCALL | METH_KEYWORDS, "Stands for reshape or reshape_view of a lazy array."},
+    {"cast", plain(cast), METH_FASTCALL | METH_KEYWORDS, "Stands for astype of a lazy array."},
+    {"shape", shape, METH_O, "Stands for the property."},
+    {"dtype", dtype, METH_O, "Stands for the property."},
+    {"context", context, METH_O, "Stands for the property."},
+    {"stype", stype, METH_O, "Stands for the property."},
     {nullptr, nullptr, 0, nullptr}};
 
 PyModuleDef g_module = {PyModuleDef_HEAD_INIT, "skeleton", "Operator calls, put off quickly.", -1, g_functions,
@@ -105,4 +122,12 @@ PyModuleDef g_module = {PyModuleDef_HEAD_INIT, "skeleton", "Operator calls, put 
 }  // namespace
 }  // namespace skeleton
 
-PyMODINIT_FUNC PyInit_skeleton() { return PyModule_Create(&skeleton::g_module); }
+PyMODINIT_FUNC PyInit_skeleton() {
+  skeleton::Ref module(PyModule_Create(&skeleton::g_module));
+  for (const char* name : {"get_item", "reshape", "cast"}) {  // methods, which a function of C does not become by itself
+    skeleton::Ref function(module ? PyObject_GetAttrString(module.get(), name) : nullptr);
+    skeleton::Ref method(function ? PyInstanceMethod_New(function.get()) : nullptr);
+    if (!method || PyObject_SetAttrString(module.get(), name, method.get()) != 0) return nullptr;
+  }
+  return module.release();
+}

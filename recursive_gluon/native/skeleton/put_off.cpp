@@ -4,6 +4,7 @@
 
 #include "arrays.h"
 #include "calls.h"
+#include "work.h"
 
 namespace skeleton {
 
@@ -17,20 +18,6 @@ bool is_lazy(PyObject* array) {
   PyObject* raw = g.handle.of(array);
   return raw != nullptr && Py_TYPE(raw) == g.value;
 }
-
-// The log of this thread, borrowed; null where it has none. The state of the thread keeps what its threading.local keeps.
-PyObject* current_log() {
-  static PyObject* key = PyUnicode_InternFromString("recursive_gluon.log");
-  PyObject* state = PyThreadState_GetDict();
-  if (state == nullptr || key == nullptr) return nullptr;
-  PyObject* found = PyDict_GetItemWithError(state, key);
-  if (found != nullptr || PyErr_Occurred()) return found;
-  Ref log(PyObject_GetAttrString(g.thread.get(), "log"));
-  if (!log || Py_TYPE(log.get()) != g.log || PyDict_SetItem(state, key, log.get()) != 0) return nullptr;
-  return log.get();
-}
-
-bool is_true(PyObject* number) { return number != nullptr && PyObject_IsTrue(number) == 1; }
 
 // An array that was not read by this work before gets a number. 0: Python must do it, or an exception.
 Py_ssize_t number_external(PyObject* log, PyObject* work, PyObject* array, PyObject* raw, PyObject* id) {
@@ -57,18 +44,6 @@ Py_ssize_t number_external(PyObject* log, PyObject* work, PyObject* array, PyObj
   return -count;
 }
 
-// A lazy array and its Value, which is where the array keeps its handle.
-PyObject* make_lazy(PyTypeObject* kind, PyObject* log, Py_ssize_t number, PyObject* aval) {
-  Ref value(PyType_GenericAlloc(g.value, 0)), array(PyType_GenericAlloc(kind, 0)), index(PyLong_FromSsize_t(number));
-  if (!value || !array || !index) return nullptr;
-  g.value_log.set(value.get(), log);
-  g.value_number.set(value.get(), index.get());
-  g.value_aval.set(value.get(), aval);
-  g.handle.set(array.get(), value.get());
-  g.writable.set(array.get(), Py_True);
-  return array.release();
-}
-
 // Log._put_off for what is quick. Null without an exception: Python is to do the call.
 PyObject* put_off(const Invocation& asked) {
   PyObject* log = current_log();
@@ -79,10 +54,9 @@ PyObject* put_off(const Invocation& asked) {
     if (!reads) return nullptr;
   }
   Ref op = Ref::to(find_call(asked));
-  if (!op || is_true(g.busy.of(log))) return nullptr;
-  Ref work = Ref::to(g.work.of(log));
-  PyObject *ops = g.ops.of(work.get()), *arrays = g.arrays.of(work.get()), *kind = g.call_kind.of(op.get());
-  if (is_true(g.located.of(work.get())) || kind == g.statistics.get()) return nullptr;
+  State state(log);
+  PyObject *work = state.work(), *kind = op ? g.call_kind.of(op.get()) : nullptr;
+  if (!op || !state.quick() || kind == g.statistics.get()) return nullptr;
 
   std::array<Py_ssize_t, kMost> reads;
   Ref known(PyTuple_New(asked.num_arrays + 1));
@@ -100,20 +74,20 @@ PyObject* put_off(const Invocation& asked) {
     } else {
       Ref id(PyLong_FromVoidPtr(array));
       if (!id) return nullptr;
-      PyObject* number = PyDict_GetItemWithError(g.numbers.of(work.get()), id.get());
+      PyObject* number = PyDict_GetItemWithError(g.numbers.of(work), id.get());
       reads[i] = number != nullptr ? PyLong_AsSsize_t(number)
-                                   : number_external(log, work.get(), array, raw, id.get());
+                                   : number_external(log, work, array, raw, id.get());
       if (reads[i] >= 0) return nullptr;
-      aval = PyList_GET_ITEM(g.external_avals.of(work.get()), ~reads[i]);
+      aval = PyList_GET_ITEM(g.external_avals.of(work), ~reads[i]);
     }
     Py_INCREF(aval);
     PyTuple_SET_ITEM(known.get(), i + 1, aval);
   }
   Ref results = Ref::to(PyDict_GetItemWithError(g.call_results.of(op.get()), known.get()));
   if (!results || results.get() == Py_None) return nullptr;
-  Py_ssize_t count = PyTuple_GET_SIZE(results.get()), first = PyList_GET_SIZE(arrays), before = PyList_GET_SIZE(ops);
+  Py_ssize_t count = PyTuple_GET_SIZE(results.get()), first = state.values();
   PyObject* context = g.aval_context.of(PyTuple_GET_ITEM(results.get(), 0));
-  if (context != g.context.of(work.get()) && before != 0) return nullptr;
+  if (context != g.context.of(work) && state.calls() != 0) return nullptr;
   bool draws = kind != g.pure.get() &&
                PyTuple_GET_ITEM(g.call_draws.of(op.get()), is_true(g.training.of(log))) == Py_True;
 
@@ -123,6 +97,7 @@ PyObject* put_off(const Invocation& asked) {
   PyTuple_SET_ITEM(noted.get(), 0, Ref::to(op.get()).release());
   PyTuple_SET_ITEM(noted.get(), 1, PyLong_FromSsize_t(count));
   for (Py_ssize_t i = 0; i < asked.num_arrays; ++i) PyTuple_SET_ITEM(noted.get(), i + 2, PyLong_FromSsize_t(reads[i]));
+  PyObject_GC_UnTrack(noted.get());  // a Call and numbers; see make_lazy
   PyTypeObject* lazy = g.call_numpy.of(op.get()) == Py_True ? g.lazy_numpy : g.lazy_legacy;
   bool listed = count != 1 || g.call_as_list.of(op.get()) == Py_True;
   made = Ref(listed ? PyList_New(count) : make_lazy(lazy, log, first, PyTuple_GET_ITEM(results.get(), 0)));
@@ -131,16 +106,13 @@ PyObject* put_off(const Invocation& asked) {
     if (array == nullptr) return nullptr;
     PyList_SET_ITEM(made.get(), i, array);
   }
-  if (!made || PyErr_Occurred() || is_true(g.busy.of(log)) || g.work.of(log) != work.get() ||
-      PyList_GET_SIZE(ops) != before || PyList_GET_SIZE(arrays) != first)
-    return nullptr;
+  if (!made || !state.same()) return nullptr;
 
-  if (before == 0) g.context.set(work.get(), context);
-  if (draws && PyList_Append(g.draws.of(work.get()), drawn.get()) != 0) return nullptr;
-  if (PyList_Append(ops, noted.get()) != 0) return nullptr;
+  if (state.calls() == 0) g.context.set(work, context);
+  if (draws && PyList_Append(g.draws.of(work), drawn.get()) != 0) return nullptr;
+  if (!state.add_call(noted.get())) return nullptr;
   for (Py_ssize_t i = 0; i < count; ++i)
-    if (PyList_Append(arrays, listed ? PyList_GET_ITEM(made.get(), i) : made.get()) != 0 ||
-        PyList_Append(g.avals.of(work.get()), PyTuple_GET_ITEM(results.get(), i)) != 0)
+    if (!state.add_value(listed ? PyList_GET_ITEM(made.get(), i) : made.get(), PyTuple_GET_ITEM(results.get(), i)))
       return nullptr;
   return made.release();
 }

@@ -59,15 +59,22 @@ class Slot {
   Py_ssize_t offset_ = 0;
 };
 
-inline PyObject* call(PyObject* function, PyObject* const* args, Py_ssize_t count) {
-  Ref tuple(PyTuple_New(count));
-  if (!tuple) return nullptr;
+// As a fast call gets its arguments: those with names come last.
+inline PyObject* call(PyObject* function, PyObject* const* args, Py_ssize_t count, PyObject* names = nullptr) {
+  Ref tuple(PyTuple_New(count)), named(names == nullptr ? nullptr : PyDict_New());
+  if (!tuple || (names != nullptr && !named)) return nullptr;
+  for (Py_ssize_t i = 0; names != nullptr && i < PyTuple_GET_SIZE(names); ++i)
+    if (PyDict_SetItem(named.get(), PyTuple_GET_ITEM(names, i), args[count + i]) != 0) return nullptr;
   for (Py_ssize_t i = 0; i < count; ++i) {
     Py_INCREF(args[i]);
     PyTuple_SET_ITEM(tuple.get(), i, args[i]);
   }
-  return PyObject_Call(function, tuple.get(), nullptr);
+  return PyObject_Call(function, tuple.get(), named.get());
 }
+
+struct Methods {
+  Ref legacy, numpy;
+};
 
 // What Python tells about itself in setup().
 struct Python {
@@ -77,15 +84,17 @@ struct Python {
   Ref thread, find_call;                   // the thread's log is an attribute of the first
   // What the functions here stand for:
   Ref invoke, legacy_helper, numpy_helper, legacy_verify, numpy_verify, array_aval, has_gradient, launch, check_call;
+  Methods get_item, reshape, cast;
+  Ref plans, remember;
   Ref legacy_operators, numpy_operators;  // dicts from MXNet's functions to handles of operators
   Ref pure, statistics;                          // kinds of Calls
   Slot handle, writable;                                 // of an array
   Slot value_log, value_number, value_aval;              // of a Value
-  Slot aval_context;                                     // of an Aval
+  Slot aval_shape, aval_dtype, aval_context, aval_stype;  // of an Aval
   Slot call_kind, call_results, call_numpy, call_as_list, call_draws;  // of a Call
   Slot depth, busy, training, numpy_shape, work, expected, steady;     // of a Log
   Slot trigger;                                                        // of what is expected
-  Slot located, context, ops, arrays, avals, draws, externals, external_avals, numbers;  // of a Work
+  Slot located, context, ops, arrays, avals, draws, externals, external_avals, numbers, makers;  // of a Work
 };
 extern Python& g;  // never destroyed: at the end of the process Python is gone first
 
