@@ -47,8 +47,8 @@ class Work:
         Where each call was made; empty where that was not asked.
     """
 
-    __slots__ = ("mode", "context", "ops", "arrays", "avals", "draws", "statistics", "makers", "externals", "external_avals",
-                 "numbers", "places")
+    __slots__ = ("mode", "context", "ops", "arrays", "avals", "draws", "statistics", "makers", "externals",
+                 "external_avals", "numbers", "places")
 
     def __init__(self, mode: Tuple[int, ...]):
         self.mode = mode
