@@ -48,6 +48,7 @@ def _info() -> int:
             "library": status.path,
             "compiler": status.compiler,
         })
+    lines["skeleton"] = "compiled" if native.skeleton() else "Python"
     lines["CUDA"] = str(native.cuda_status())
     for name, value in lines.items():
         print(f"{name:16} {value}")
@@ -57,7 +58,8 @@ def _info() -> int:
 def _build() -> int:
     status = native.status()
     print(f"native core: {status.path}" if status.available else f"no native core: {status.reason}")
-    return 0  # everything works without it
+    print(f"skeleton: {'compiled' if native.skeleton() else 'Python'}")
+    return 0  # everything works without them
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ ARROWS = {
     "schedule": GROUND | {"program"},
     "native": GROUND,
     "runtime": GROUND | {"program", "schedule", "native"},
-    "bridge": GROUND | {"program", "schedule", "capture", "runtime"},
+    "bridge": GROUND | {"program", "schedule", "capture", "runtime", "native"},
     "data": GROUND | {"native"},
     "_progress": GROUND,
     "trainer": GROUND | {"capture", "native"},

@@ -8,19 +8,23 @@ nothing.
 """
 from __future__ import annotations
 
+import contextlib
+import gc
 import sys
 from collections import Counter
+from operator import is_
 from time import perf_counter
-from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
 from .._compat import mx
 from ..capture.locations import mentioned
 from ..capture.trace_graph import TraceGraph
-from .lazy import resolve
+from . import batching
+from .lazy import adopt
 from .report import ConversionReport, Report, break_record
 from .segments import Segment, Segments, replay
 from .tapes import classes
-from .values import set_raw
+from .values import Row, set_raw
 from .work import Piece, Work
 
 __all__ = ["Ahead", "Conversion"]
@@ -28,7 +32,9 @@ __all__ = ["Ahead", "Conversion"]
 _Handle = mx.base.NDArrayHandle
 _Array = mx.nd.NDArray
 _SETTLED = 16  # launches without anything new, after which calls are no longer located
+_WHOLE = 2000  # calls of which one graph is made
 _OFTEN = 2  # how often work must have come before graphs are made for it as a whole
+_HEAD_START, _SHARE = 0.5, 0.1  # seconds, and the part of a program's time, that compiling blocks may take
 _TRUST = 2
 
 
@@ -77,10 +83,16 @@ def run(steps: Sequence[Tuple[Piece, Optional[Segment]]], externals: Sequence[An
     return values
 
 
-def _adopt(array: Any, other: Any) -> None:
-    """Let a lazy array become what `other` is, which nobody else holds."""
-    resolve(array, other.handle)
-    set_raw(other, None)
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Planning makes many small objects, and no cycles: each collection would walk over all of them."""
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if on:
+            gc.enable()
 
 
 class Conversion:
@@ -131,6 +143,11 @@ class Conversion:
     def compute(self, work: Work, ahead: Optional[Ahead]) -> None:
         """Compute what Python holds of `work`."""
         began = perf_counter()
+        with _no_collection():
+            self._compute(work, ahead)
+        self.report.launching += perf_counter() - began
+
+    def _compute(self, work: Work, ahead: Optional[Ahead]) -> None:
         needed, views = work.held()
         values: Dict[int, Any] = {}
         if needed or work.draws:
@@ -138,12 +155,16 @@ class Conversion:
             values = self._confirmed(ahead, work, key)
             if not values:
                 values = self._values(work, key, needed)
+        else:
+            self._settle()
         for number in needed:
-            _adopt(work.arrays[number], values[number])
+            if type(values[number]) is Row:
+                set_raw(work.arrays[number], values[number])
+            else:
+                adopt(work.arrays[number], values[number])
         for number in sorted(views):
             base, make = views[number]
-            _adopt(work.arrays[number], make(work.arrays[base] if base in needed or base in views else values[base]))
-        self.report.launching += perf_counter() - began
+            adopt(work.arrays[number], make(work.arrays[base] if base in needed or base in views else values[base]))
 
     def tell(self) -> ConversionReport:
         """What happened so far."""
@@ -164,7 +185,7 @@ class Conversion:
             return {}
         known = ahead.known
         same = (key == known.key and len(work.externals) == len(ahead.externals)
-                and all(a is b for a, b in zip(work.externals, ahead.externals)))
+                and all(map(is_, work.externals, ahead.externals)))
         known.hits += same
         known.misses += not same
         self.report.diverged += not same
@@ -172,9 +193,12 @@ class Conversion:
             self._went(known, work)
         return ahead.values if same else {}
 
-    def _went(self, known: Known, work: Work) -> None:
+    def _settle(self) -> None:
         self._quiet += 1
         self.locating = self.locating and self._quiet < _SETTLED
+
+    def _went(self, known: Known, work: Work) -> None:
+        self._settle()
         if self._last is not None:
             self._last.next = known
         self._last = known
@@ -186,7 +210,7 @@ class Conversion:
             self.report.replayed += len(work.ops)
             return dict(enumerate(replay(work.ops, work.externals)))
         known = self._known.get(key)
-        if known is None and self.segments.seen(key) >= _OFTEN:
+        if known is None and len(work.ops) <= _WHOLE and self.segments.seen(key) >= _OFTEN:
             steps = self._steps(work, [range(len(work.ops))], needed, compiling=True)
             known = self._known[key] = Known(key, steps, work, self.segments.steady)
         if known is not None:
@@ -195,6 +219,15 @@ class Conversion:
         if self._quiet >= _SETTLED:
             self.recaptures += 1
         self._quiet, self._last = 0, None
+        shared = {i for i, array in enumerate(work.externals) if id(array) in self.segments.steady}
+        stacked = batching.plan(work, shared, needed)
+        if stacked is not None:
+            values, launches = batching.run(work, stacked, needed)
+            self.report.graphs += len(work.ops)
+            self.report.stacked += len(work.ops)
+            self.report.stacks += launches
+            self.locating = False
+            return values
         groups: Sequence[Sequence[int]] = [range(len(work.ops))]
         if len(work.places) == len(work.ops):
             nodes, _ = self.graph.add(list(zip(work.places, (op[0] for op in work.ops))))
@@ -227,6 +260,10 @@ class Conversion:
         self.statistics.update(written)
         return self._in_order and bool(written)
 
+    def _worth_compiling(self) -> bool:
+        """Blocks of a program that never comes to rest are not all compiled: that may take a part of its time."""
+        return self.segments.seconds < _HEAD_START + _SHARE * self.report.total
+
     def _steps(self, work: Work, groups: Sequence[Sequence[int]], needed: Set[int], compiling: bool
                ) -> List[Tuple[Piece, Optional[Segment]]]:
         """Pieces with their graphs; those met for the first time have none, unless `compiling`."""
@@ -235,7 +272,8 @@ class Conversion:
         steps = []
         for piece in work.pieces(groups, needed):
             segment = self.segments.compiled(piece.key)
-            if segment is None and len(piece.ops) > 1 and (self.segments.seen(piece.key) or compiling):
+            if segment is None and len(piece.ops) > 1 and (compiling or (self.segments.seen(piece.key)
+                                                                         and self._worth_compiling())):
                 steady = {i for i, n in enumerate(piece.inputs)
                           if n < 0 and id(work.externals[~n]) in self.segments.steady}
                 segment = self.segments.compile(piece, steady)

@@ -7,7 +7,8 @@ from typing import Any, Callable, Dict, Optional
 from .._compat import mx
 from ..capture import interception
 from .conversion import Conversion
-from .log import current_log, thread
+from .log import NOT_FRESH, current_log, thread
+from .skeleton import install
 
 __all__ = ["conversion_of", "convert", "restore"]
 
@@ -30,8 +31,37 @@ class _Interceptor:
         if log is not None:
             if name == "MXAutogradBackwardEx" and args[6].value and log.conversion is not None:
                 log.conversion.twice = True  # create_graph
+            log.fresh = NOT_FRESH
             if log.work.ops:
                 log.launch(name)
+
+    @staticmethod
+    def active() -> bool:
+        log = thread.log
+        return log is not None and (log.depth > 0 or bool(log.work.ops))
+
+    @staticmethod
+    def fed(array: Any) -> None:
+        current_log().work.fed[id(array)] = array
+
+    @staticmethod
+    def made(handle: Optional[int], item: int) -> None:
+        log = thread.log
+        if log is not None and (log.depth or log.work.ops):
+            log.fresh = handle, item, log.work, len(log.work.externals)
+
+    @staticmethod
+    def filled(handle: int) -> int:
+        log = thread.log
+        if log is None or not (log.depth or log.work.ops):
+            return 0
+        made, item, work, externals = log.fresh
+        # What was put off cannot read an array that is newer than all that it reads.
+        if made == handle and work is log.work and externals == len(work.externals):
+            return item
+        if log.work.ops:
+            log.launch("MXNDArraySyncCopyFromCPU")
+        return 0
 
     @staticmethod
     def waited(seconds: float) -> None:
@@ -66,7 +96,7 @@ def convert(program: Any) -> Any:
     A block gets a class of its own, under its class's name, in which calling it and calling its public methods enters
     the program: training often calls a method, not ``forward``.
     """
-    interception.install(_Interceptor())
+    install(_Interceptor())
     if conversion_of(program) is not None:
         return program
     conversion = Conversion(str(getattr(program, "name", getattr(program, "__qualname__", type(program).__name__))))

@@ -11,25 +11,27 @@ from typing import Any
 
 from .._compat import mx
 from . import views
-from .values import Value, get_raw, set_raw
+from .values import Row, Value, get_raw, set_raw
 
-__all__ = ["compute", "new_lazy", "resolve"]
+__all__ = ["LazyLegacy", "LazyNumPy", "adopt", "compute", "new_lazy", "resolve"]
 
 _new = object.__new__
+_Handle = mx.base.NDArrayHandle
 
 
 def _handle(self: Any) -> Any:
     raw = get_raw(self)
     if type(raw) is Value:
         raw.log.launch_for(self)
-        raw = get_raw(self)
-    return raw
+    if type(get_raw(self)) is Row:
+        adopt(self, get_raw(self).make())
+    return get_raw(self)
 
 
 def _known(name: str) -> property:
     def read(self: Any) -> Any:
         raw = get_raw(self)
-        return getattr(raw.aval, name) if type(raw) is Value else getattr(self, name)
+        return getattr(raw.aval, name) if type(raw) is not _Handle else getattr(self, name)
 
     return property(read)
 
@@ -69,8 +71,8 @@ def _lazy_class(base: type) -> type:
     return _LazyType(base.__name__, (base,), {**names, **_MEMBERS, **_OWN[base]})
 
 
-_LazyLegacy, _LazyNumPy = _lazy_class(mx.nd.NDArray), _lazy_class(mx.np.ndarray)
-_ordinary = {id(_LazyLegacy): mx.nd.NDArray, id(_LazyNumPy): mx.np.ndarray}
+LazyLegacy, LazyNumPy = _lazy_class(mx.nd.NDArray), _lazy_class(mx.np.ndarray)
+_ordinary = {id(LazyLegacy): mx.nd.NDArray, id(LazyNumPy): mx.np.ndarray}
 
 
 def compute(array: Any) -> Any:
@@ -81,10 +83,16 @@ def compute(array: Any) -> Any:
 
 def new_lazy(value: Value, numpy: bool) -> Any:
     """A lazy array; of ``mx.np`` if `numpy`."""
-    array: Any = _new(_LazyNumPy if numpy else _LazyLegacy)
+    array: Any = _new(LazyNumPy if numpy else LazyLegacy)
     set_raw(array, value)
     array.writable = True
     return array
+
+
+def adopt(array: Any, other: Any) -> None:
+    """Let a lazy array become what `other` is, which nobody else holds."""
+    resolve(array, other.handle)
+    set_raw(other, None)
 
 
 def resolve(array: Any, handle: Any) -> None:

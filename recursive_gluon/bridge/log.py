@@ -13,21 +13,26 @@ from __future__ import annotations
 import ctypes
 import sys
 import threading
+from types import FrameType
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from .._compat import mx
 from ..capture.calls import EAGER, PURE, STATISTICS, Aval, Call, array_aval, aval, call, operator_handle
-from ..capture.interception import original_invoke
+from ..capture.interception import in_modes, original_invoke
 from ..capture.locations import location
 from .conversion import Ahead, Conversion, Known
 from .lazy import compute, new_lazy
 from .values import Value, get_raw
 from .work import Work
 
-__all__ = ["Log", "current_log", "thread"]
+__all__ = ["NOT_FRESH", "Log", "current_log", "has_gradient", "modes", "thread"]
 
 _LIB, _check = mx.base._LIB, mx.base.check_call
 _autograd = mx.autograd
+
+
+#: of no array
+NOT_FRESH = (None, 0, None, 0)
 
 
 class _Thread(threading.local):
@@ -45,19 +50,39 @@ def current_log() -> "Log":
 
 
 class Log:
-    """See the module. One thread's; a lock guards it, since arrays may be handed to another thread."""
+    """See the module. One thread's; a lock guards it, since arrays may be handed to another thread.
+
+    Attributes
+    ----------
+    busy : int
+        Launches at work. While there is one, calls wait for the lock, and none is put off past it (see `skeleton`).
+    steady : dict
+        Of the conversion's segments.
+    """
+
+    __slots__ = ("lock", "depth", "busy", "recording", "training", "numpy_shape", "conversion", "steady", "work",
+                 "ahead", "expected", "fresh")
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
-        self.depth = 0
+        self.depth = self.busy = 0
+        #: the last array that was made: its handle, the bytes of an element, and when that was
+        self.fresh: Tuple[Optional[int], int, Any, int] = NOT_FRESH
         self.recording = self.training = self.numpy_shape = 0
         self.conversion: Any = None  # the Conversion that runs, or ran last
-        self._renew()
-
-    def _renew(self) -> None:
-        self.work = Work((self.recording, self.training, self.numpy_shape))
+        self.steady: Dict[int, Tuple[Any, Aval]] = {}
+        self.work = Work((0, 0, 0), False)
         self.ahead: Optional[Ahead] = None
         self.expected: Optional[Known] = None
+
+    def _renew(self) -> None:
+        mode = (self.recording, self.training, self.numpy_shape)
+        located = self.conversion is not None and self.conversion.locating
+        if self.work.externals or self.work.ops:
+            self.work = Work(mode, located)
+        else:
+            self.work.mode, self.work.located = mode, located
+        self.ahead = self.expected = None
         if self.conversion is not None:
             self.expected = self.conversion.expected(self.work.mode)
 
@@ -68,10 +93,11 @@ class Log:
         if self.depth == 0:
             if conversion is not self.conversion:
                 self.launch("another program begins")
-            self.set_mode("recording", int(_autograd.is_recording()))
-            self.set_mode("training", int(_autograd.is_training()))
-            self.set_mode("numpy_shape", int(mx.util.is_np_shape()))
-            self.conversion = conversion
+            now = modes()
+            if now != (self.recording, self.training, self.numpy_shape):
+                for name, value in zip(("recording", "training", "numpy_shape"), now):
+                    self.set_mode(name, value)
+            self.conversion, self.steady = conversion, conversion.segments.steady
             if not self.work.ops:
                 self._renew()
             conversion.report.enter()
@@ -87,7 +113,8 @@ class Log:
     def set_mode(self, name: str, value: int) -> None:
         """The thread's mode is about to become `value`."""
         if getattr(self, name) != value:
-            self.launch(f"{name} turned {'on' if value else 'off'}")
+            if self.work.ops:
+                self.launch(f"{name} turned {'on' if value else 'off'}")
             setattr(self, name, value)
             if name == "recording" and self.conversion is not None:
                 self.conversion.statistics.clear()
@@ -108,6 +135,7 @@ class Log:
         elif self.work.draws:
             self.launch("an operator outside of the program")
         self._count()
+        self.fresh = NOT_FRESH
         return original_invoke(handle, arrays, keys, values, out, numpy, as_list)
 
     def _count(self) -> None:
@@ -132,7 +160,9 @@ class Log:
                 known.append(work.external_avals[~number])
         results = op.results.get(tuple(known))
         if results is None:
-            return None
+            results = op.infer(self.numpy_shape, known[1:]) if op.kind == PURE else None
+            if results is None:
+                return None
         if results[0].context is not work.context:
             if work.ops:
                 self.launch("another device")
@@ -141,9 +171,9 @@ class Log:
         if op.kind != PURE:
             if op.kind == STATISTICS:
                 work.statistics.extend(reads[-2:])
-            elif op.draws(bool(self.training)):
+            elif op.draws[self.training]:
                 work.draws.append(len(work.arrays))
-        if self.conversion.locating:
+        if work.located:
             work.places.append(location(sys._getframe(3)))
         work.ops.append((op, len(results), *reads))
         if len(results) == 1 and not op.as_list:
@@ -159,13 +189,13 @@ class Log:
 
     def _external(self, array: Any) -> int:
         compute(array)  # another thread's, perhaps
-        work, steady = self.work, self.conversion.segments.steady
+        work, steady = self.work, self.steady
         found = steady.get(id(array))
         if found is not None and found[0] is array:
             known = found[1]
         else:
             known = array_aval(array)
-            if _has_gradient(array):
+            if has_gradient(array):
                 steady[id(array)] = (array, known)
         number = work.numbers[id(array)] = ~len(work.externals)
         work.externals.append(array)
@@ -178,16 +208,10 @@ class Log:
     def _run_now(self, op: Call, arrays: Sequence[Any]) -> Any:
         """Run a call as it is, and learn what it makes."""
         self.launch(f"{op.name}, which is not put off" if op.kind == EAGER else f"{op.name}, met for the first time")
-        known: Tuple[Any, ...] = (self.numpy_shape, *map(array_aval, arrays))
+        inputs = list(map(array_aval, arrays))
         made = original_invoke(op.handle, arrays, op.keys, op.values, None, op.numpy, op.as_list)
         self._count()
-        if op.kind != EAGER:
-            results = tuple(map(array_aval, made if isinstance(made, list) else (made,)))
-            avals = results + tuple(known[1:])
-            dense = all(a.stype == "default" for a in avals)
-            one_context = len({a.context for a in avals}) == 1 and (arrays or "ctx" in op.keys)
-            if dense and one_context and not op.mutates(len(arrays)):
-                op.results[known] = results
+        op.learn(self.numpy_shape, inputs, list(map(array_aval, made if isinstance(made, list) else (made,))))
         return made
 
     # ---- views
@@ -201,7 +225,7 @@ class Log:
             read = raw.number
             for name, attributes, shape in chain:
                 op = call(_handle_of(name), tuple(attributes), tuple(attributes.values()), numpy, False)
-                if self.conversion.locating:
+                if work.located:
                     work.places.append(location(sys._getframe(3)))
                 work.ops.append((op, 1, read))
                 read = len(work.arrays)
@@ -222,38 +246,36 @@ class Log:
     def launch(self, why: str) -> None:
         """Compute what Python still holds."""
         with self.lock:
-            work, ahead = self.work, self.ahead
-            if not work.ops:
-                if work.externals:
-                    self._renew()
-                return
-            conversion = self.conversion
-            self.work, self.ahead, self.expected = Work(work.mode), None, None
-            conversion.report.launch(why, sys._getframe(1))
-            if self is thread.log:
-                conversion.compute(work, ahead)
-            else:
-                with _modes(*work.mode[:2]):
-                    conversion.compute(work, ahead)
-            if not self.work.ops:
+            self.busy += 1
+            try:
+                self._launch(why, sys._getframe(1))
+            finally:
+                self.busy -= 1
+
+    def _launch(self, why: str, frame: FrameType) -> None:
+        work, ahead = self.work, self.ahead
+        if not work.ops:
+            if work.externals:
                 self._renew()
+            return
+        conversion = self.conversion
+        self.work, self.ahead, self.expected = Work(work.mode, conversion.locating), None, None
+        conversion.report.launch(why, frame)
+        if self is thread.log:
+            conversion.compute(work, ahead)
+        else:
+            with in_modes(*work.mode[:2]):
+                conversion.compute(work, ahead)
+        if not self.work.ops:
+            self._renew()
 
 
-class _modes:
-    """The modes of another thread, for as long as its work is computed here."""
-
-    def __init__(self, recording: int, training: int):
-        self._modes = bool(recording), bool(training)
-
-    def __enter__(self) -> None:
-        self._before = _autograd.set_recording(self._modes[0]), _autograd.set_training(self._modes[1])
-
-    def __exit__(self, *error: Any) -> None:
-        _autograd.set_recording(self._before[0])
-        _autograd.set_training(self._before[1])
+def modes() -> Tuple[int, int, int]:
+    """Whether MXNet records, trains, and knows NumPy's shapes, in this thread."""
+    return int(_autograd.is_recording()), int(_autograd.is_training()), int(mx.util.is_np_shape())
 
 
-def _has_gradient(array: Any) -> bool:
+def has_gradient(array: Any) -> bool:
     gradient = mx.base.NDArrayHandle()
     _check(_LIB.MXNDArrayGetGrad(array.handle, ctypes.byref(gradient)))
     if gradient.value is None:

@@ -20,9 +20,10 @@ class Report:
     """Counts while a program runs."""
 
     def __init__(self) -> None:
-        self.eager = self.replayed = self.graphs = self.ahead = self.diverged = self.calls = 0
+        self.calls = self.eager = self.replayed = self.graphs = self.ahead = self.diverged = 0
+        self.stacked = self.stacks = 0
         self.total = self.launching = self.waiting = 0.0
-        self.launches: Counter = Counter()
+        self._launches: Dict[Tuple[str, int, int], List[Any]] = {}  # count and place; a place keeps its code alive
         self._recent: Deque[Tuple[int, int, int]] = deque(maxlen=_CALLS)
         self._before = (0, 0, 0)
         self._entered = 0.0
@@ -41,7 +42,19 @@ class Report:
 
     def launch(self, why: str, frame: Optional[FrameType]) -> None:
         frame = user_frame(frame)
-        self.launches[why, "" if frame is None else (frame.f_code, frame.f_lineno)] += 1
+        key = (why, 0, 0) if frame is None else (why, id(frame.f_code), frame.f_lasti)
+        found = self._launches.get(key)
+        if found is None:
+            found = self._launches[key] = [0, "" if frame is None else (frame.f_code, frame.f_lineno)]
+        found[0] += 1
+
+    @property
+    def launches(self) -> Counter:
+        """How often there was a launch, by why and where."""
+        counts: Counter = Counter()
+        for (why, _, _), (count, place) in self._launches.items():
+            counts[why, place] += count
+        return counts
 
     def recent(self) -> Tuple[int, int, int]:
         """Operators of the last calls: from graphs, replayed, run by themselves."""
@@ -100,7 +113,7 @@ class ConversionReport:
         total = self.seconds["total"]
         parts = {"Python": total - self.seconds["launching"] - self.seconds["waiting"],
                  **{k: self.seconds[k] for k in ("launching", "waiting")}}
-        share = ", ".join(f"{name} {1e3 * value:.1f} ms ({value / total:.0%})" for name, value in parts.items())
+        share = ", ".join(f"{name} {1e3 * value:.1f} ms ({value / (total or 1):.0%})" for name, value in parts.items())
         return [
             ("calls", f"{self.calls}, {self.operators} operators"),
             ("from graphs", f"{self.fraction:.1%} of the operators of the last calls"),

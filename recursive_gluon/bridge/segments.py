@@ -10,6 +10,7 @@ import ctypes
 import math
 import os
 from collections import Counter, OrderedDict
+from time import perf_counter
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from .._compat import mx
@@ -17,7 +18,7 @@ from ..capture.calls import EAGER, Aval, Call, call, operator_handle
 from ..capture.interception import original_invoke
 from .work import Op, Piece
 
-__all__ = ["Segment", "Segments", "replay"]
+__all__ = ["Segment", "Segments", "launch", "replay"]
 
 _LIB, _check = mx.base._LIB, mx.base.check_call
 _Handle = mx.base.NDArrayHandle
@@ -74,16 +75,19 @@ class Segment:
         with _every_call_counts():
             self._cached = _CachedOp(graph, (("static_alloc", True), ("static_shape", True), ("data_indices", data),
                                              ("param_indices", parameters)))
-        self._inputs = _Handle * len(self.order)
 
     def __call__(self, inputs: Sequence[Any]) -> List[int]:
         """Launch; the handles of the outputs, which become the caller's."""
-        count, made = ctypes.c_int(0), ctypes.POINTER(_Handle)()
-        stypes = ctypes.POINTER(ctypes.c_int)()
-        _check(_invoke_cached(self._cached.handle, len(self.order),
-                              self._inputs(*[inputs[i].handle for i in self.order]),
-                              ctypes.byref(count), ctypes.byref(made), ctypes.byref(stypes)))
-        return [made[i] for i in range(count.value)]  # before the next call to the library, whose memory this is
+        return launch(self._cached.handle, [inputs[i] for i in self.order])
+
+
+def launch(cached: Any, inputs: List[Any]) -> List[int]:
+    """Launch a graph by its handle; the handles of the outputs, which become the caller's."""
+    count, made = ctypes.c_int(0), ctypes.POINTER(_Handle)()
+    stypes = ctypes.POINTER(ctypes.c_int)()
+    _check(_invoke_cached(cached, len(inputs), (_Handle * len(inputs))(*[array.handle for array in inputs]),
+                          ctypes.byref(count), ctypes.byref(made), ctypes.byref(stypes)))
+    return [made[i] for i in range(count.value)]  # before the next call to the library, whose memory this is
 
 
 @contextlib.contextmanager
@@ -117,12 +121,15 @@ class Segments:
     ----------
     captures : int
         Graphs that were compiled.
+    seconds : float
+        What that took.
     steady : dict
         Arrays with a gradient, which are parameters, by id: (array, Aval).
     """
 
     def __init__(self) -> None:
         self.captures = 0
+        self.seconds = 0.0
         self.steady: Dict[int, Tuple[Any, Any]] = {}
         self._compiled: "OrderedDict[Tuple, Optional[Segment]]" = OrderedDict()
         self._seen: Dict[Tuple, int] = {}
@@ -149,6 +156,7 @@ class Segments:
         if piece.key in self._compiled:
             return self._compiled[piece.key]
         self.captures += 1
+        began = perf_counter()
         segment: Optional[Segment] = None
         try:
             segment = Segment(piece, steady)
@@ -158,6 +166,7 @@ class Segments:
                     culprit.kind = EAGER  # such calls are not put off from here on
                     culprit.results.clear()
         self._compiled[piece.key] = segment
+        self.seconds += perf_counter() - began
         if len(self._compiled) > _KEPT:
             self._compiled.popitem(last=False)
         return segment

@@ -6,7 +6,9 @@ from typing import Any, Callable
 from .._compat import mx
 from ..capture.calls import Aval
 
-__all__ = ["Value", "get_raw", "is_lazy", "set_raw"]
+__all__ = ["Row", "Value", "get_raw", "is_lazy", "set_raw"]
+
+_Handle = mx.base.NDArrayHandle
 
 _SLOT = mx.ndarray._internal.NDArrayBase.__dict__["handle"]
 get_raw: Callable[[Any], Any] = _SLOT.__get__
@@ -22,5 +24,14 @@ class Value:
         self.log, self.number, self.aval = log, number, aval
 
 
+class Row:
+    """A value that was computed with others; ``make()`` gives an array of its own, which few ask for."""
+
+    __slots__ = ("make", "aval")
+
+    def __init__(self, make: Callable[[], Any], aval: Aval):
+        self.make, self.aval = make, aval
+
+
 def is_lazy(array: Any) -> bool:
-    return type(get_raw(array)) is Value
+    return type(get_raw(array)) is not _Handle

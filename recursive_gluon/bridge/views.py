@@ -12,7 +12,7 @@ from typing import Any, Callable, Optional, Tuple
 import numpy
 
 from .._compat import mx
-from .values import get_raw
+from .values import Value, get_raw
 
 __all__ = ["as_numpy_array", "as_legacy_array", "at", "basic_indexing", "cast", "computed", "detach", "reshape",
            "slice_rows"]
@@ -24,16 +24,26 @@ def computed(name: str) -> Callable:
     """The ordinary method, on an array that is computed first."""
 
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        get_raw(self).log.launch(name)  # the array is an ordinary one from here on
+        compute(self, name)
         return getattr(self, name)(*args, **kwargs)
 
     return method
 
 
+def compute(array: Any, why: str = "a view") -> Any:
+    """The array, an ordinary one from here on."""
+    raw = get_raw(array)
+    if type(raw) is Value:
+        raw.log.launch(why)
+    array.handle  # noqa: B018 - makes it one, where it lies among others
+    return array
+
+
 def _view(array: Any, chain: list, make: Callable, numpy_array: Optional[bool] = None) -> Any:
     if numpy_array is None:
         numpy_array = isinstance(array, _numpy_array)
-    return get_raw(array).log.view(array, chain, make, numpy_array)
+    raw = get_raw(array)
+    return raw.log.view(array, chain, make, numpy_array) if type(raw) is Value else make(compute(array))
 
 
 def _reshaped(array: Any, shape: Tuple[int, ...]) -> Tuple:
@@ -117,7 +127,9 @@ def basic_indexing(name: str) -> Callable:
 
 
 def detach(self: Any) -> Any:
-    if get_raw(self).log.recording:  # what it is detached from is not to be reached from here, which no graph can tell
+    raw = get_raw(self)
+    # While recording, what it is detached from is not to be reached from here, which no graph can tell.
+    if type(raw) is not Value or raw.log.recording:
         return computed("detach")(self)
     return _view(self, [("BlockGrad", {}, self.shape)], lambda base: base.detach())
 

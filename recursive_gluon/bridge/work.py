@@ -19,6 +19,11 @@ def _references(arrays: Sequence[Any]) -> List[int]:
 _ALONE = _references([object()])[0]  # of what only the list holds, and the question
 
 
+def held(arrays: List[Any]) -> Set[int]:
+    """The places of the arrays that somebody else than the list holds."""
+    return {n for n, count in enumerate(_references(arrays)) if count > _ALONE and arrays[n] is not None}
+
+
 class Piece:
     """A run of calls as if it were alone: `ops` with its own numbers, `inputs` and `outputs` with those of the work."""
 
@@ -43,15 +48,19 @@ class Work:
         Views, as (number, number of the base, how the true view is made of the base).
     externals, external_avals : list
         Arrays that existed, in the order in which they were first read.
+    fed : dict
+        Arrays that were made of Python's values meanwhile, by id: they are on no tape.
+    located : bool
+        Whether it is noted where calls are made.
     places : list of int
-        Where each call was made; empty where that was not asked.
+        Where each call was made, if `located`.
     """
 
-    __slots__ = ("mode", "context", "ops", "arrays", "avals", "draws", "statistics", "makers", "externals",
-                 "external_avals", "numbers", "places")
+    __slots__ = ("mode", "located", "context", "ops", "arrays", "avals", "draws", "statistics", "makers", "externals",
+                 "external_avals", "numbers", "fed", "places")
 
-    def __init__(self, mode: Tuple[int, ...]):
-        self.mode = mode
+    def __init__(self, mode: Tuple[int, ...], located: bool):
+        self.mode, self.located = mode, located
         self.context: Any = None
         self.ops: List[Op] = []
         self.arrays: List[Any] = []
@@ -62,12 +71,12 @@ class Work:
         self.externals: List[Any] = []
         self.external_avals: List[Aval] = []
         self.numbers: Dict[int, int] = {}
+        self.fed: Dict[int, Any] = {}
         self.places: List[int] = []
 
     def held(self) -> Tuple[Set[int], Dict[int, Tuple[int, Callable]]]:
         """The values that are needed because Python holds them, or views of them; and the views that it holds."""
-        needed = {n for n, count in enumerate(_references(self.arrays)) if count > _ALONE}
-        needed.difference_update(n for n, array in enumerate(self.arrays) if array is None)
+        needed = held(self.arrays)
         views = {}
         for number, base, make in reversed(self.makers):  # a view of a view needs both
             if number in needed:

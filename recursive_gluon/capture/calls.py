@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import math
 import re
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
 from .._compat import mx
 
@@ -83,15 +83,18 @@ class Call:
     results : dict
         From the Avals of the inputs (and whether NumPy shapes are on) to the Avals of the outputs, or None where such
         calls are not put off.
+    draws : tuple of bool
+        Whether a call draws random numbers: while predicting, while training.
     """
 
-    __slots__ = ("handle", "name", "keys", "values", "numpy", "as_list", "kind", "results", "variadic", "cut")
+    __slots__ = ("handle", "name", "keys", "values", "numpy", "as_list", "kind", "draws", "results", "variadic", "cut")
 
     def __init__(self, handle: int, keys: Sequence[str], values: Sequence[Any], numpy: bool, as_list: bool):
         self.handle, self.keys, self.values = handle, tuple(keys), tuple(str(v) for v in values)
         self.numpy, self.as_list = numpy, as_list
         self.name, self.variadic = operator_info(handle)
         self.kind = self._kind()
+        self.draws = self._draws(False), self._draws(True)
         self.cut = False  # a graph with this call cannot be made
         self.results: Dict[Tuple, Optional[Tuple[Aval, ...]]] = {}
 
@@ -105,8 +108,8 @@ class Call:
             return RANDOM if attributes.get("act_type") == "rrelu" else PURE
         return RANDOM if _RANDOM.match(self.name) else PURE
 
-    def draws(self, training: bool) -> bool:
-        """Whether a call draws random numbers: Dropout, of an RNN too, does so while training, or if mode='always'."""
+    def _draws(self, training: bool) -> bool:
+        """Dropout, of an RNN too, draws while training, or if mode='always'."""
         if self.kind != RANDOM:
             return False
         attributes = dict(zip(self.keys, self.values))
@@ -116,13 +119,42 @@ class Call:
             return training and float(attributes.get("p", 0)) > 0
         return training or self.name != "LeakyReLU"
 
-    def symbol(self, inputs: List[Any], name: str) -> Any:
-        """A Symbol of this call."""
+    def symbol(self, inputs: List[Any], name: str, handle: int = 0) -> Any:
+        """A Symbol of this call, or of the operator of that handle with the same attributes."""
         keys, values = list(self.keys), list(self.values)
         if self.variadic and self.variadic not in keys:
             keys.append(self.variadic)
             values.append(str(len(inputs)))
-        return _create_symbol(_IN_GRAPHS.get(self.handle, self.handle), inputs, None, keys, values, name, False)
+        handle = handle or _IN_GRAPHS.get(self.handle, self.handle)
+        return _create_symbol(handle, inputs, None, keys, values, name, False)
+
+    def infer(self, numpy_shape: int, inputs: Sequence[Aval]) -> Optional[Tuple[Aval, ...]]:
+        """What MXNet's own inference says of the outputs on inputs of these shapes; None where that is not all, or
+        where no call of this operator has been seen to make dense arrays of dense ones."""
+        if self.handle not in _regular or not inputs:
+            return None
+        variables = [mx.sym.var(f"x{i}") for i in range(len(inputs))]
+        made = self.symbol(variables, "op", self.handle)
+        try:
+            # infer_shape() and infer_type() print what they do not like
+            _, shapes, _ = made._infer_shape_impl(False, **{f"x{i}": a.shape for i, a in enumerate(inputs)})
+            _, types, _ = made._infer_type_impl(False, **{f"x{i}": a.dtype for i, a in enumerate(inputs)})
+        except (mx.MXNetError, ValueError, TypeError):
+            return None  # run, it says in its own words what is wrong
+        if not shapes or not types or any(shape is None or 0 in shape or None in shape for shape in shapes):
+            return None
+        results = tuple(aval(tuple(shape), kind, inputs[0].context) for shape, kind in zip(shapes, types))
+        self.results[(numpy_shape, *inputs)] = results
+        return results
+
+    def learn(self, numpy_shape: int, inputs: Sequence[Aval], results: Sequence[Aval]) -> None:
+        """Such calls make such outputs, so they can be put off, if they are of a kind that can."""
+        avals = (*inputs, *results)
+        regular = (all(a.stype == "default" for a in avals) and len({a.context for a in avals}) == 1
+                   and (inputs or "ctx" in self.keys) and not self.mutates(len(inputs)))
+        if self.kind != EAGER and regular:
+            self.results[(numpy_shape, *inputs)] = tuple(results)
+            _regular.add(self.handle)
 
     def mutates(self, inputs: int) -> bool:
         """Whether the operator itself writes an input, which a Symbol tells as auxiliary states."""
@@ -134,6 +166,7 @@ class Call:
 
 
 _calls: Dict[Tuple, Call] = {}
+_regular: Set[int] = set()  # handles of operators that make dense arrays of dense arrays on one context
 _info: Dict[int, Tuple[str, str]] = {}
 _BOUND = 100_000  # calls kept: a program with a new number in every call must not fill the memory
 
@@ -141,8 +174,9 @@ _BOUND = 100_000  # calls kept: a program with a new number in every call must n
 def call(handle: int, keys: Sequence[str], values: Sequence[Any], numpy: bool, as_list: bool) -> Call:
     """The one Call with these attributes."""
     try:
-        # 1, 1.0 and True are equal and their text is not
-        key = (handle, numpy, *keys, *values, *map(type, values))
+        # 1, 1.0 and True are equal and their text is not; so are tuples of them
+        types = tuple(map(type, values))
+        key = (handle, numpy, *keys, *(map(str, values) if tuple in types else values), *types)
         found = _calls.get(key)
     except TypeError:  # a list among the values
         key = (handle, numpy, *keys, *map(str, values))

@@ -1,5 +1,5 @@
-"""Compiling with the machine's g++, once for each version of the sources, the compiler and MXNet: the core, and the
-operator of second-order gradients, which is a library apart that few need."""
+"""Compiling with the machine's g++, once for each version of the sources, the compiler and MXNet: the core, and apart
+from it the operator of second-order gradients and the skeleton of converted programs, which not everybody needs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -18,8 +19,8 @@ from typing import Callable, List, Optional, Tuple
 
 import mxnet.libinfo
 
-__all__ = ["BuildError", "Build", "CORE", "OPERATOR", "Library", "build", "find_compiler", "first_error", "kept",
-           "sanitized"]
+__all__ = ["BuildError", "Build", "CORE", "OPERATOR", "SKELETON", "Library", "build", "find_compiler", "first_error",
+           "kept", "sanitized"]
 
 _HERE = Path(__file__).parent
 _COMMON = ["-std=c++17", "-fPIC", "-Wall", "-Wextra", "-pthread"]
@@ -49,6 +50,9 @@ CORE = Library("libcore.so", _HERE / "src", ("-fvisibility=hidden", "-fno-math-e
                                              "-ffp-contract=off", "-fopenmp-simd"))
 #: its functions are found by MXNet by name, so they are not hidden
 OPERATOR = Library("liboperator.so", _HERE / "operator", beside=("src/lib_api.cc",))
+#: a module of the Python that runs
+SKELETON = Library(f"skeleton{sysconfig.get_config_var('EXT_SUFFIX')}", _HERE / "skeleton",
+                   ("-isystem", sysconfig.get_paths()["include"]))
 
 
 class BuildError(Exception):
@@ -141,8 +145,8 @@ def _caches() -> List[Path]:
 
 def _key(library: Library, version: str, libmxnet: Path) -> str:
     state = libmxnet.stat()
-    about = hashlib.sha256(repr((version, _COMMON, library.flags, _ISAS, sanitized(), platform.machine(), str(libmxnet),
-                                 state.st_size, state.st_mtime_ns)).encode())
+    about = hashlib.sha256(repr((version, _COMMON, library.name, library.flags, _ISAS, sanitized(),
+                                 platform.machine(), str(libmxnet), state.st_size, state.st_mtime_ns)).encode())
     for path in library.sources():
         about.update(path.name.encode() + b"\0" + path.read_bytes())
     return about.hexdigest()[:24]

@@ -10,17 +10,18 @@ import threading
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import metadata
+from importlib import metadata, util
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import mxnet.libinfo
 from mxnet.base import _LIB, py_str
 
 from ..errors import NativeCoreError, NativeCoreWarning
-from .build import OPERATOR, Build, BuildError, build
+from .build import OPERATOR, SKELETON, Build, BuildError, build
 
-__all__ = ["Status", "library", "loaded", "operator_library", "status"]
+__all__ = ["Status", "library", "loaded", "operator_library", "skeleton", "status"]
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,23 @@ def operator_library() -> ctypes.CDLL:
                               f"second_order=True") from None
 
 
+@lru_cache(maxsize=None)
+def skeleton() -> Optional[ModuleType]:
+    """The module by which converted programs put their calls off, built at first use; None where it cannot be."""
+    if _turned_off():
+        return None
+    try:
+        spec = util.spec_from_file_location("skeleton", build(SKELETON).path)
+        assert spec is not None
+        return util.module_from_spec(spec)
+    except (BuildError, ImportError):
+        return None
+
+
+def _turned_off() -> bool:
+    return os.environ.get("RECURSIVE_GLUON_NATIVE", "") == "0"
+
+
 def _load() -> Tuple[Optional[ctypes.CDLL], Status]:
     global _loaded
     with _lock:
@@ -100,7 +118,7 @@ def _load() -> Tuple[Optional[ctypes.CDLL], Status]:
 
 
 def _try() -> Tuple[Optional[ctypes.CDLL], Status]:
-    if os.environ.get("RECURSIVE_GLUON_NATIVE", "") == "0":
+    if _turned_off():
         return None, Status(False, "turned off by RECURSIVE_GLUON_NATIVE=0")
     try:
         built = build()

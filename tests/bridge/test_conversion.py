@@ -122,7 +122,7 @@ def test_steady_state_runs_from_graphs(net):
     rg.hybridize(net)
     for _ in range(30):
         with autograd.record():
-            loss = (net(nd.ones((3, 4)), times=3) ** 2).sum()
+            loss = (net(nd.ones((3, 4)), 3) ** 2).sum()
         loss.backward()
     told = rg.explain(net)
     assert told.fraction == 1.0 and told.recaptures == 0 and told.segments > 0

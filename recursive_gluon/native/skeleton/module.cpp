@@ -1,0 +1,104 @@
+// The module: setup() gets Python's objects by name, the functions then stand for MXNet's.
+#include "launches.h"
+#include "put_off.h"
+
+namespace skeleton {
+
+Python& g = *new Python;
+
+namespace {
+
+bool take(PyObject* names, const char* name, Ref& into) {
+  PyObject* found = PyDict_GetItemString(names, name);
+  if (found == nullptr) {
+    PyErr_SetString(PyExc_KeyError, name);
+    return false;
+  }
+  into = Ref::to(found);
+  return true;
+}
+
+// Types live as long as the process: a reference is kept for good.
+bool take_type(PyObject* names, const char* name, PyTypeObject*& into) {
+  Ref found;
+  if (!take(names, name, found)) return false;
+  if (!PyType_Check(found.get())) {
+    PyErr_Format(PyExc_TypeError, "%s is no class", name);
+    return false;
+  }
+  into = reinterpret_cast<PyTypeObject*>(found.release());
+  return true;
+}
+
+struct Member {
+  const char* name;
+  Slot* slot;
+};
+
+bool open_slots(PyObject* names, const char* kind, std::initializer_list<Member> members) {
+  Ref type;
+  if (!take(names, kind, type)) return false;
+  for (const Member& member : members)
+    if (!member.slot->open(type.get(), member.name)) return false;
+  return true;
+}
+
+PyObject* setup(PyObject*, PyObject* names) {
+  if (!PyDict_Check(names)) return PyErr_SetString(PyExc_TypeError, "setup() takes a dict"), nullptr;
+  bool done =
+      take_type(names, "NDArrayBase", g.base) && take_type(names, "ndarray", g.numpy_array) &&
+      take_type(names, "NDArray", g.legacy_array) && take_type(names, "LazyLegacy", g.lazy_legacy) &&
+      take_type(names, "LazyNumPy", g.lazy_numpy) && take_type(names, "Value", g.value) &&
+      take_type(names, "Log", g.log) && take_type(names, "Context", g.context_kind) && take(names, "thread", g.thread) && take(names, "call", g.find_call) &&
+      take(names, "invoke", g.invoke) &&
+      take(names, "array_aval", g.array_aval) && take(names, "has_gradient", g.has_gradient) &&
+      take(names, "launch", g.launch) && take(names, "check_call", g.check_call) &&
+      take(names, "legacy_helper", g.legacy_helper) && take(names, "numpy_helper", g.numpy_helper) &&
+      take(names, "legacy_verify", g.legacy_verify) && take(names, "numpy_verify", g.numpy_verify) &&
+      take(names, "legacy_operators", g.legacy_operators) && take(names, "numpy_operators", g.numpy_operators) &&
+      take(names, "PURE", g.pure) && take(names, "STATISTICS", g.statistics) &&
+      open_slots(names, "NDArrayBase", {{"handle", &g.handle}, {"writable", &g.writable}}) &&
+      open_slots(names, "Value", {{"log", &g.value_log}, {"number", &g.value_number}, {"aval", &g.value_aval}}) &&
+      open_slots(names, "Aval", {{"context", &g.aval_context}}) &&
+      open_slots(names, "Call", {{"kind", &g.call_kind}, {"results", &g.call_results}, {"numpy", &g.call_numpy},
+                                 {"as_list", &g.call_as_list}, {"draws", &g.call_draws}}) &&
+      open_slots(names, "Log", {{"depth", &g.depth}, {"busy", &g.busy}, {"training", &g.training},
+                                {"numpy_shape", &g.numpy_shape}, {"work", &g.work}, {"expected", &g.expected},
+                                {"steady", &g.steady}}) &&
+      open_slots(names, "Known", {{"trigger", &g.trigger}}) &&
+      open_slots(names, "Work", {{"located", &g.located}, {"context", &g.context}, {"ops", &g.ops},
+                                 {"arrays", &g.arrays}, {"avals", &g.avals}, {"draws", &g.draws},
+                                 {"externals", &g.externals}, {"external_avals", &g.external_avals},
+                                 {"numbers", &g.numbers}});
+  if (!done) return nullptr;
+  // A lazy array has nothing to free: its __del__ does nothing, and is not called.
+  g.lazy_legacy->tp_finalize = g.lazy_numpy->tp_finalize = nullptr;
+  Py_RETURN_NONE;
+}
+
+template <class Function>
+PyCFunction plain(Function* function) {
+  return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function));
+}
+
+PyMethodDef g_functions[] = {
+    {"setup", setup, METH_O, "Takes what is needed of Python, by name."},
+    {"invoke", plain(invoke), METH_FASTCALL, "Stands for _imperative_invoke."},
+    {"legacy_helper", plain(legacy_arithmetic), METH_FASTCALL, "Stands for _ufunc_helper of mxnet.nd."},
+    {"numpy_helper", plain(numpy_arithmetic), METH_FASTCALL, "Stands for _ufunc_helper of mxnet.np."},
+    {"legacy_verify", plain(verify_legacy), METH_FASTCALL, "Stands for _verify_all_legacy_ndarrays."},
+    {"numpy_verify", plain(verify_numpy), METH_FASTCALL, "Stands for _verify_all_np_ndarrays."},
+    {"array_aval", known_of_array, METH_O, "Stands for array_aval."},
+    {"has_gradient", array_has_gradient, METH_O, "Stands for has_gradient of bridge/log.py."},
+    {"launch", plain(launch), METH_FASTCALL, "Stands for launch of bridge/segments.py."},
+    {"modes", modes, METH_NOARGS, "Stands for modes of bridge/log.py."},
+    {"held", held, METH_O, "Stands for held of bridge/work.py."},
+    {nullptr, nullptr, 0, nullptr}};
+
+PyModuleDef g_module = {PyModuleDef_HEAD_INIT, "skeleton", "Operator calls, put off quickly.", -1, g_functions,
+                        nullptr, nullptr, nullptr, nullptr};
+
+}  // namespace
+}  // namespace skeleton
+
+PyMODINIT_FUNC PyInit_skeleton() { return PyModule_Create(&skeleton::g_module); }
