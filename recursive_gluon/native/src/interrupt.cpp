@@ -10,6 +10,8 @@
 #include <atomic>
 #include <mutex>
 
+#include "common.h"
+
 namespace rg {
 namespace {
 
@@ -53,8 +55,6 @@ void restore() {
   g_installed = false;
 }
 
-}  // namespace
-
 bool on_main_thread() {
 #ifdef __linux__
   return static_cast<pid_t>(syscall(SYS_gettid)) == getpid();
@@ -62,6 +62,11 @@ bool on_main_thread() {
   return pthread_main_np() != 0;
 #endif
 }
+
+std::atomic<Poll> g_poll{nullptr};
+thread_local LongRun* t_long_run = nullptr;
+
+}  // namespace
 
 InterruptWatch::InterruptWatch() : seen_(g_signals.load()) {
   std::lock_guard<std::mutex> guard(g_mutex);
@@ -78,6 +83,30 @@ bool InterruptWatch::interrupted() {
   bool since = now != seen_;
   seen_ = now;
   return since;
+}
+
+void set_poll(Poll poll) { g_poll.store(poll); }
+
+LongRun::LongRun() : outer_(t_long_run), asked_(std::chrono::steady_clock::now()) {
+  if (outer_ == nullptr) t_long_run = this;
+}
+
+LongRun::~LongRun() {
+  if (outer_ == nullptr) t_long_run = nullptr;
+}
+
+bool LongRun::interrupted() {
+  if (outer_ != nullptr) return outer_->interrupted();
+  Poll poll = g_poll.load(std::memory_order_relaxed);
+  auto now = std::chrono::steady_clock::now();
+  if (poll == nullptr || now - asked_ <= std::chrono::milliseconds(100)) return false;
+  asked_ = now;
+  if (!watch_ && !on_main_thread()) watch_.emplace();
+  return (!watch_ || watch_->interrupted()) && poll() != 0;
+}
+
+void LongRun::check() {
+  if (interrupted()) throw Error(Kind::kInterrupt, "interrupted");
 }
 
 }  // namespace rg

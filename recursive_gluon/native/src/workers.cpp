@@ -5,13 +5,11 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <condition_variable>
 #include <cstdlib>
 #include <exception>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <thread>
 
 #include "common.h"
@@ -20,7 +18,6 @@
 namespace rg {
 namespace {
 
-std::atomic<Poll> g_poll{nullptr};
 std::atomic<int32_t> g_count{0};
 
 inline void pause() {
@@ -317,7 +314,6 @@ int32_t worker_count() {
   return count;
 }
 void set_worker_count(int32_t count) { g_count.store(std::min(std::max(count, 1), kMostWorkers)); }
-void set_poll(Poll poll) { g_poll.store(poll); }
 
 void expect_run() {
   if (worker_count() > 1) pool().expect(worker_count() - 1);
@@ -326,23 +322,15 @@ void expect_run() {
 void run(Job& job, int32_t workers) {
   Run run(job, workers);
   bool helped = workers > 1 && !run.over() && pool().try_help(&run, workers - 1);
-  auto asked = std::chrono::steady_clock::now();
+  LongRun here;
   int idle = 0;
   uint32_t rounds = 0;
-  std::optional<InterruptWatch> watch;
   while (!run.over()) {
     if (run.work(0)) idle = 0;
     else if (++idle < 4096) pause();
     else std::this_thread::yield();
-    Poll poll = g_poll.load(std::memory_order_relaxed);
-    if (poll == nullptr || (++rounds & 63) != 0) continue;
-    auto now = std::chrono::steady_clock::now();
-    if (now - asked > std::chrono::milliseconds(100)) {
-      asked = now;
-      if (!watch && !on_main_thread()) watch.emplace();
-      if ((!watch || watch->interrupted()) && poll() != 0)
-        run.stop(std::make_exception_ptr(Error(Kind::kInterrupt, "interrupted")));
-    }
+    if ((++rounds & 63) == 0 && here.interrupted())
+      run.stop(std::make_exception_ptr(Error(Kind::kInterrupt, "interrupted")));
   }
   if (helped) pool().release();
   if (run.error()) std::rethrow_exception(run.error());

@@ -23,11 +23,6 @@ int32_t worker_count();          // RECURSIVE_GLUON_WORKERS, else OMP_NUM_THREAD
 void set_worker_count(int32_t);  // at least 1
 constexpr int32_t kMostWorkers = 64;
 
-// Asked during a long run: nonzero ends it with Error kInterrupt. On the main thread now and then, on another after a
-// SIGINT (interrupt.h).
-using Poll = int (*)();
-void set_poll(Poll poll);
-
 // Wakes the helpers for a run that is about to come: they wait for it awake, a moment.
 void expect_run();
 
