@@ -16,7 +16,7 @@ from .core_calls import CoreCalls, pick
 from .data.forest import Forest, latest_layout
 from .data.tree import Tree
 from .eager import EagerRun, current_run
-from .errors import EmptyForestError, SecondOrderError, TraceError
+from .errors import EmptyForestError, LanesError, SecondOrderError, TraceError
 from .program import Program
 from .program.infer import infer
 from .program.ir import Param
@@ -29,6 +29,8 @@ from .source import Source
 from .structure import Structure, pack
 
 __all__ = ["RecursiveBlock"]
+
+_MOST_LANES = 64
 
 
 class RecursiveBlock(HybridBlock):
@@ -69,6 +71,7 @@ class RecursiveBlock(HybridBlock):
     def __init__(self, prefix: Optional[str] = None, params=None):
         super().__init__(prefix=prefix, params=params)
         self._executor, self._max_depth, self._recompute, self._second_order = "auto", 10_000, False, False
+        self._lanes = 0
         self._core = CoreCalls(self)
         self._sources: Dict[Any, "Source"] = {}
         self._graphs: Dict[Any, tuple] = {}
@@ -87,6 +90,7 @@ class RecursiveBlock(HybridBlock):
         max_depth: Optional[int] = None,
         recompute: Optional[bool] = None,
         second_order: Optional[bool] = None,
+        lanes: Optional[int] = None,
         **kwargs,
     ):
         """Run calls as graphs; takes what ``HybridBlock.hybridize`` takes, and
@@ -108,6 +112,11 @@ class RecursiveBlock(HybridBlock):
             of embeddings; a body without second order raises SecondOrderError when it is called. Of MXNet's own
             operators few have a second order: a loss that is to be differentiated twice is best written as a
             RecursiveBlock without a node (docs/design/0006).
+        lanes : int, default 0
+            On the core, calls of the block itself run on so many lanes, queues that wait for one another where they
+            must: threads of the processor, streams of a GPU. 0 is the workers, which are faster on a processor; on a
+            GPU it is a number chosen by the core. Results are the same for any number of lanes, bit for bit, and
+            differ from the workers' by rounding. Not with `recompute` or `second_order`.
         """
         if executor is not None and executor not in EXECUTORS:
             raise ValueError(f"executor={executor!r}; there are: {', '.join(sorted(EXECUTORS))}")
@@ -118,7 +127,9 @@ class RecursiveBlock(HybridBlock):
                 f"second_order=True needs the native core, and executor={executor!r} was asked for; leave one of them "
                 f"out"
             )
-        self._executor, self._second_order = executor, second_order
+        recomputes = self._recompute if recompute is None else bool(recompute)
+        lanes = _lanes(self._lanes if lanes is None else lanes, executor, recomputes, second_order)
+        self._executor, self._second_order, self._lanes = executor, second_order, lanes
         if max_depth is not None:
             self._max_depth = max_depth
         if recompute is not None:
@@ -430,6 +441,19 @@ def _picked(result: Any, max_nodes: int, only: Optional[int]) -> Any:
     if only is None:
         return result
     return (pick(result[0], only), result[1]) if max_nodes else pick(result, only)
+
+
+def _lanes(lanes: Any, executor: str, recompute: bool, second_order: bool) -> int:
+    """The number of lanes, if lanes can do what is asked for with them."""
+    if isinstance(lanes, bool) or not isinstance(lanes, (int, np.integer)) or not 0 <= lanes <= _MOST_LANES:
+        raise LanesError(f"lanes={lanes!r}; expected a number from 1 to {_MOST_LANES}, or 0 for the workers")
+    asked = [name for name, is_asked in (
+        ("recompute=True", recompute), ("second_order=True", second_order),
+        (f"executor={executor!r}", executor not in ("auto", "native"))) if is_asked]
+    if lanes and asked:
+        raise LanesError(f"lanes={lanes} was asked for together with {asked[0]}, which lanes cannot do; leave one of "
+                         f"them out (lanes=0 goes back to the workers)")
+    return int(lanes)
 
 
 def _layout_of(forest: Forest) -> Layout:

@@ -120,7 +120,8 @@ class CoreCalls:
         if block._second_order and keep:
             caller, why = SecondOrderCaller(call, block._recompute), ""
         else:
-            caller, why = CoreCaller.of(call, [p.name for p in mine if p.grad_req != "null"], block._recompute)
+            wanted = [p.name for p in mine if p.grad_req != "null"]
+            caller, why = CoreCaller.of(call, wanted, block._recompute, block._lanes)
         if len(self.found) >= _LIMIT:
             self.found.clear()
         arrays = [(p, p._data, p._grad) for p in mine]

@@ -79,9 +79,9 @@ template <class T>
 void LaneExecution<T>::output(int32_t index, void* to) {
   hold([&] {
     int32_t port = p_.functions[p_.root].out_ports[index];
-    const Ids& rows = plan_.output_rows(index);
+    Ids rows = plan_.output_rows(index);
     int64_t count = static_cast<int64_t>(rows.size());
-    fetch({ports_[port].data(), p_.ports[port].cols, list(rows), nullptr}, count, p_.ports[port].cols, {to, Req::kWrite});
+    fetch({ports_[port].data(), p_.ports[port].cols, list(std::move(rows)), nullptr}, count, p_.ports[port].cols, {to, Req::kWrite});
   });
 }
 
@@ -146,7 +146,7 @@ void LaneExecution<T>::send_inputs(const Inputs& inputs) {
   }
   for (size_t t = 0; t < tables_.size(); ++t)  // backward reads the rows that it is given
     tables_at_.push_back(placed(tables_[t], inputs.tables[t], p_.table_rows[t] * p_.table_cols[t], false));
-  std::vector<Buffer<T>> converted(fields_.size());
+  converted_.resize(fields_.size());
   fields_at_.resize(fields_.size());
   for (size_t f = 0; f < fields_.size(); ++f) {
     const FieldView& field = plan_.forest.fields[f];
@@ -156,12 +156,13 @@ void LaneExecution<T>::send_inputs(const Inputs& inputs) {
       fields_at_[f] = placed(fields_[f], field.device, size, changes);
       continue;
     }
-    put(fields_[f], field_rows(field, converted[f]), size);
+    put(fields_[f], field_rows(field, converted_[f]), size);
     fields_at_[f] = fields_[f].data();
   }
   zeros_.reserve(backend_, p_.widest_zeros);
   zero(zeros_.data(), p_.widest_zeros);
   settle();
+  converted_.clear();
 }
 
 template <class T>
@@ -231,7 +232,7 @@ std::vector<uint8_t> LaneExecution<T>::truths(const Frames::Waiting& decision) {
   std::vector<T> values(rows.size());
   int64_t count = static_cast<int64_t>(rows.size());
   T* there = room(count);
-  gather({ports_[block.test_port].data(), port.cols, list(rows), nullptr}, count, 1, there);
+  gather({ports_[block.test_port].data(), port.cols, list(std::move(rows)), nullptr}, count, 1, there);
   backend_.download(0, values.data(), there, values.size() * sizeof(T));
   settle();
   std::vector<uint8_t> answers;

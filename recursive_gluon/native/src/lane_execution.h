@@ -82,6 +82,7 @@ class LaneExecution final : public Execution, private LaneWork<T> {
   uint64_t seed_ = 0;
   Floats shared_, fields_, tables_, ports_;  // of inputs: copies, empty for what is read where it lies
   std::vector<const T*> shared_at_, fields_at_, tables_at_;
+  std::vector<Buffer<T>> converted_;         // fields, on their way
   bool rows_given_ = false;
   std::vector<Floats> saved_, made_;
   std::vector<std::vector<Floats>> temps_;  // by segment, shard

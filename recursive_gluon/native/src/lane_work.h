@@ -78,10 +78,11 @@ class LaneWork {
     rooms_.back().reserve(backend_, count);
     return rooms_.back().data();
   }
-  const int64_t* list(const Ids& ids) {
-    lists_.emplace_back();
-    put(lists_.back(), ids.data(), static_cast<int64_t>(ids.size()));
-    return lists_.back().data();
+  const int64_t* list(Ids ids) {
+    lists_.push_back({std::move(ids), {}});
+    List& made = lists_.back();
+    put(made.there, made.here.data(), static_cast<int64_t>(made.here.size()));
+    return made.there.data();
   }
 
   // -- to the backend --------------------
@@ -176,7 +177,11 @@ class LaneWork {
   EwProgram adding_;
   std::deque<std::vector<T>> numbers_;
   std::deque<DeviceBuffer<T>> rooms_;
-  std::deque<DeviceBuffer<int64_t>> lists_;
+  struct List {
+    Ids here;
+    DeviceBuffer<int64_t> there;
+  };
+  std::deque<List> lists_;
   std::deque<Span> noted_;
 };
 
