@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 import numpy as np
 from mxnet.gluon.block import HybridBlock, _flatten
@@ -12,11 +12,11 @@ from ._compat import mx
 from .capture.nodes import EagerNode, Layout, Node
 from .capture.symbols import current_trace
 from .capture.tracer import Body
-from .core_calls import CoreCalls, pick
+from .core_calls import CoreCalls, number_of_lanes, pick
 from .data.forest import Forest, latest_layout
 from .data.tree import Tree
 from .eager import EagerRun, current_run
-from .errors import EmptyForestError, LanesError, SecondOrderError, TraceError
+from .errors import EmptyForestError, SecondOrderError, TraceError
 from .program import Program
 from .program.infer import infer
 from .program.ir import Param
@@ -29,8 +29,6 @@ from .source import Source
 from .structure import Structure, pack
 
 __all__ = ["RecursiveBlock"]
-
-_MOST_LANES = 64
 
 
 class RecursiveBlock(HybridBlock):
@@ -70,8 +68,8 @@ class RecursiveBlock(HybridBlock):
 
     def __init__(self, prefix: Optional[str] = None, params=None):
         super().__init__(prefix=prefix, params=params)
-        self._executor, self._max_depth, self._recompute, self._second_order = "auto", 10_000, False, False
-        self._lanes = 0
+        self._executor, self._max_depth, self._second_order, self._lanes = "auto", 10_000, False, 0
+        self._recompute: Union[bool, int] = False
         self._core = CoreCalls(self)
         self._sources: Dict[Any, "Source"] = {}
         self._graphs: Dict[Any, tuple] = {}
@@ -88,7 +86,7 @@ class RecursiveBlock(HybridBlock):
         active: bool = True,
         executor: Optional[str] = None,
         max_depth: Optional[int] = None,
-        recompute: Optional[bool] = None,
+        recompute: Union[bool, int, None] = None,
         second_order: Optional[bool] = None,
         lanes: Optional[int] = None,
         **kwargs,
@@ -103,9 +101,12 @@ class RecursiveBlock(HybridBlock):
             :func:`~recursive_gluon.explain`) and 'mxnet' elsewhere.
         max_depth : int, default 10,000 or twice the nodes of the forest, whichever is more
             Calls nested deeper raise DepthLimitError.
-        recompute : bool, default False
-            On the core: keep only what passes between calls, and compute the rest again for the gradient, which is the
-            same but for the order of sums.
+        recompute : bool or int, default False
+            On the core, for the gradient, which is the same but for the order of sums: True keeps only what passes
+            between calls, and computes the rest again. A number n >= 1 cuts the forest into sub-trees of at most n
+            calls, keeps the outputs where it is cut, and computes a sub-tree again when its gradient is due: memory is
+            that of one sub-tree. A body that cannot be cut is computed as with True; :func:`~recursive_gluon.explain`
+            says why, and what each choice needs.
         second_order : bool, default False
             Recorded calls have gradients that have gradients: ``autograd.grad(..., create_graph=True)`` may be
             followed by ``backward()``. Such calls run on the core, compute more than others, and give dense gradients
@@ -127,13 +128,14 @@ class RecursiveBlock(HybridBlock):
                 f"second_order=True needs the native core, and executor={executor!r} was asked for; leave one of them "
                 f"out"
             )
-        recomputes = self._recompute if recompute is None else bool(recompute)
-        lanes = _lanes(self._lanes if lanes is None else lanes, executor, recomputes, second_order)
-        self._executor, self._second_order, self._lanes = executor, second_order, lanes
+        recompute = self._recompute if recompute is None else recompute
+        if not isinstance(recompute, int) or (recompute < 1 and recompute is not False):
+            raise ValueError(f"recompute={recompute!r}; expected False, True, or a number of calls to compute at once, "
+                             f"1 or more")
+        self._lanes = number_of_lanes(self._lanes if lanes is None else lanes, executor, recompute, second_order)
+        self._executor, self._second_order, self._recompute = executor, second_order, recompute
         if max_depth is not None:
             self._max_depth = max_depth
-        if recompute is not None:
-            self._recompute = bool(recompute)
         super().hybridize(active, **kwargs)
 
     def _parameters(self) -> list:
@@ -441,19 +443,6 @@ def _picked(result: Any, max_nodes: int, only: Optional[int]) -> Any:
     if only is None:
         return result
     return (pick(result[0], only), result[1]) if max_nodes else pick(result, only)
-
-
-def _lanes(lanes: Any, executor: str, recompute: bool, second_order: bool) -> int:
-    """The number of lanes, if lanes can do what is asked for with them."""
-    if isinstance(lanes, bool) or not isinstance(lanes, (int, np.integer)) or not 0 <= lanes <= _MOST_LANES:
-        raise LanesError(f"lanes={lanes!r}; expected a number from 1 to {_MOST_LANES}, or 0 for the workers")
-    asked = [name for name, is_asked in (
-        ("recompute=True", recompute), ("second_order=True", second_order),
-        (f"executor={executor!r}", executor not in ("auto", "native"))) if is_asked]
-    if lanes and asked:
-        raise LanesError(f"lanes={lanes} was asked for together with {asked[0]}, which lanes cannot do; leave one of "
-                         f"them out (lanes=0 goes back to the workers)")
-    return int(lanes)
 
 
 def _layout_of(forest: Forest) -> Layout:

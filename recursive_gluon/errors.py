@@ -416,7 +416,7 @@ class NativeCoreError(RecursiveGluonError, RuntimeError):
 
         net(forest)        # native core: no memory for 412316860416 bytes ...
 
-    Use smaller batches, or ``hybridize(recompute=True)``, which keeps less for the gradient.
+    Use smaller batches, or ``hybridize(recompute=True)`` or ``recompute=256``, which keep less for the gradient.
     """
 
 

@@ -21,6 +21,9 @@ from .schedule.recipe import BATCH, FRAME
 
 __all__ = ["Explanation", "explain"]
 
+#: calls of a part, where the user has not said how many
+_AT_ONCE = 256
+
 
 @dataclass(frozen=True)
 class Launches:
@@ -174,7 +177,7 @@ def explain(net: RecursiveBlock, forest: Any, *args: Any, train: bool = True, no
         executor,
         why,
         scheduling(call, lanes) if executor == "native" else None,
-        memory_plan(call) if executor == "native" else None,
+        memory_plan(call, _at_once(net)) if executor == "native" else None,
         tuple(segments),
         tuple(source.tracer.records),
     )
@@ -187,6 +190,11 @@ def _executor(net: RecursiveBlock, call: Call) -> Tuple[str, str, Lanes]:
         return chosen, f"executor={chosen!r} was asked for", WORKERS
     lanes, why = lanes_for(call, net._lanes, net._recompute)
     return ("mxnet" if why else "native"), why, lanes
+
+
+def _at_once(net: RecursiveBlock) -> int:
+    chosen = net._recompute
+    return _AT_ONCE if isinstance(chosen, bool) else chosen
 
 
 def _run(source, call: Call) -> BatchedRun:

@@ -119,9 +119,29 @@ def test_memory_is_what_runs_hold(forest):
     assert f'training {plan.training / 1000:.1f} kB, with recompute=True {plan.recompute / 1000:.1f} kB' in str(found)
     assert json.loads(found.to_json())['memory']['inference'] == plan.inference
     _, call = net._prepare(trees, (), True, 'roots')
-    for recompute, planned in ((False, plan.training), (True, plan.recompute)):
+    assert plan.at_once == 256 and plan.parts == 1
+    net.hybridize(recompute=9)
+    cut = rg.explain(net, trees).memory
+    assert cut.parts == 15 and f', with recompute=9 {cut.cut / 1000:.1f} kB in 15 parts' in str(cut)
+    assert cut.cut < plan.recompute == cut.recompute
+    for recompute, planned in ((False, plan.training), (True, plan.recompute), (256, plan.cut), (9, cut.cut)):
         run = NativeRun(call, recompute=recompute)
         run.forward().backward([mx.nd.ones(o.shape) for o in run.outputs])
         assert run.run.figure(2) == planned
     net.hybridize(executor='mxnet')
     assert rg.explain(net, trees).memory is None
+
+
+class Path(rg.RecursiveBlock):
+    def hybrid_forward(self, F, node, above):
+        above = F.tanh(above)
+        return above if node.is_leaf else self(node.left, above) + self(node.right, above)
+
+
+@pytest.mark.skipif(binding.core() is None, reason='no native core on this machine')
+def test_memory_says_why_a_forest_is_not_cut(forest):
+    net = Path()
+    net.initialize()
+    found = rg.explain(net, forest, mx.nd.ones((2, 1)))
+    assert found.memory.parts == 0
+    assert str(found.memory).endswith('; not cut into parts: the root function takes tensors beside its node')

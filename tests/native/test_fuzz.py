@@ -53,8 +53,7 @@ class Runner:
         structure = NativeStructure.of(lib, Structure(*arrays))
         if structure is None:
             return False
-        args = binding.RunArgs(structure.handle, *(ctypes.addressof(x) for x in (data, types, cols, ints)), 50, 0, n, 0,
-                               0, 0, 0, 0)
+        args = binding.RunArgs(structure.handle, *(ctypes.addressof(x) for x in (data, types, cols, ints)), 50, 0, 0, n)
         run = lib.rg_run_new(handle, ctypes.byref(args))
         if not run:
             return False

@@ -19,7 +19,7 @@ from nets import forest_of
 
 net = rg.nn.TreeLSTM(30, 32, {hidden}, num_classes=5)
 net.initialize(mx.init.Xavier())
-net.hybridize(executor="native", lanes={lanes})
+net.hybridize(executor="native", **{options})
 def forest(trees):
     return forest_of(0, [100] * trees, words=30, dtype="float32")
 def step(trees):
@@ -56,9 +56,9 @@ print("a later call works")
 """
 
 
-def ran(handler="", lanes=0):
+def ran(handler="", **options):
     """What the program said: what happened, seconds of a gradient and of the interrupted one, what came after."""
-    code = PROGRAM.format(hidden=1200, trees=40, handler=handler, lanes=lanes)
+    code = PROGRAM.format(hidden=1200, trees=40, handler=handler, options=options)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300,
                           env={**os.environ, "RECURSIVE_GLUON_WORKERS": "1",
                                "PYTHONPATH": os.pathsep.join(filter(None, sys.path))})
@@ -68,9 +68,10 @@ def ran(handler="", lanes=0):
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="no POSIX signals")
-@pytest.mark.parametrize("lanes", [0, 2])
-def test_control_c_ends_a_gradient(lanes):
-    happened, (whole, took), after = ran(lanes=lanes)
+@pytest.mark.parametrize("options", [{}, {"recompute": 100}, {"lanes": 2}], ids=str)
+def test_control_c_ends_a_gradient(options):
+    """Also one of many parts, each shorter than the time after which the core asks, and one on lanes."""
+    happened, (whole, took), after = ran(**options)
     assert happened == "interrupted" and took < whole, (whole, took)
     assert after == "a later call works"
 

@@ -7,6 +7,7 @@
 #include "blas.h"
 #include "interrupt.h"
 #include "lane_execution.h"
+#include "parted.h"
 #include "workers.h"
 
 namespace rg {
@@ -58,6 +59,16 @@ std::unique_ptr<Run> make_run(const std::shared_ptr<const Program>& program, con
     while (run->plan->next_round()) {}
   if (a.lanes < 0)
     throw Error(Kind::kProgram, "a run on " + std::to_string(a.lanes) + " lanes; expected 0 (the workers) or a number of lanes");
+  if (program->keep && a.recompute > 0 && a.lanes == 0) {
+    Parts parts = cut_forest(*run->plan, a.recompute);
+    run->whole = a.trace ? "a trace shows one plan" : parts.whole;
+    if (run->whole.empty()) {
+      run->parts = static_cast<int64_t>(parts.parts.size());
+      run->largest_part = parts.largest;
+      run->execution = make_parted(*run->plan, std::move(parts), a.max_depth);
+      return run;
+    }
+  }
   if (a.lanes == 0) run->execution = make_execution(*run->plan);
   else
     run->execution = make_lane_execution(*run->plan, lend_backend(a.lane_library, a.device, a.lanes), a.resident != 0);
@@ -169,12 +180,16 @@ RG_API int64_t rg_run_figure(void* run, int32_t what, int64_t index) {
     case 2: return r.execution->bytes();
     case 3: return of(plan.segment_size);
     case 4: return of(plan.layout_size);  // rows of a buffer
-    case 5: return of(plan.layout_rows);  // rows that are written there: more, where rows are used again
+    case 5: return of(plan.layout_rows);  // the same, if no row were used again
     case 6: return plan.shards;
     case 7: return r.execution->planned_bytes(index == 0);  // index 1: as if no row were used again
+    case 8: return r.parts;               // 0: the forest is not cut
+    case 9: return r.largest_part;        // frames
     default: return -1;
   }
 }
+// Why a run that was to be computed part by part is not; empty where it is.
+RG_API const char* rg_run_whole(void* run) { return static_cast<Run*>(run)->whole.c_str(); }
 // segment, start, stop, level, round, shard of a batch
 RG_API int rg_run_batch(void* run, int64_t index, int64_t* to) {
   const Batch& b = static_cast<Run*>(run)->plan->batches[static_cast<size_t>(index)];

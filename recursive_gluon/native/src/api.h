@@ -16,12 +16,14 @@ struct RunArgs {
   const int64_t *field_types, *field_cols;
   const int64_t* ints;
   int64_t max_depth, max_nodes;
-  int32_t num_fields, num_ints, returns_nodes, recompute, trace;
+  int64_t recompute;        // 0: nothing; kEachBatch; else so many frames at once
+  int32_t num_fields, num_ints, returns_nodes, trace;
   int32_t lanes;            // 0: the workers; else so many lanes of a backend
   const char* lane_library; // of the CUDA backend; null: the processor
   const void** field_device;  // fields in the lanes' memory, null for what is not there; or null
   int32_t device, resident;   // resident: all that a run is given and gives back lies in the lanes' memory
 };
+constexpr int64_t kEachBatch = -1;
 
 std::unique_ptr<Run> make_run(const std::shared_ptr<const Program>& program, const RunArgs& args);
 

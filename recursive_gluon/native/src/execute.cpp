@@ -64,12 +64,7 @@ template <class T>
 int64_t Typed<T>::planned_bytes(bool reuse) {
   if (!plan_.finished()) return -1;
   int64_t total = 0;
-  std::vector<int64_t> rows = plan_.layout_size;
-  if (!reuse) {
-    rows = plan_.layout_rows;
-    for (int64_t& count : rows) ++count;  // row 0 stands for nothing
-    for (int32_t port : p_.functions[p_.root].arg_ports) rows[p_.ports[port].layout] += plan_.forest.trees;
-  }
+  const std::vector<int64_t>& rows = reuse ? plan_.layout_size : plan_.layout_rows;
   for (const Port& port : p_.ports) total += rows[port.layout] * port.cols;
   for (size_t s = 0; s < p_.segments.size(); ++s) {
     const Segment& segment = p_.segments[s];
@@ -83,7 +78,7 @@ int64_t Typed<T>::planned_bytes(bool reuse) {
     for (const Slot& slot : segment.slots)
       if (slot.kind == SlotKind::kInteger || slot.kind == SlotKind::kRandom) total += all * slot.cols;
   }
-  if (p_.keep) {
+  if (plan_.keeps()) {
     plan_.make_readers();
     for (size_t i = 0; i < p_.ports.size(); ++i)
       if (p_.ports[i].floating && plan_.port_readers[i].size > 1) total += plan_.port_readers[i].size * p_.ports[i].cols;
@@ -217,13 +212,11 @@ void Typed<T>::give_fields_and_args() {
     if (grad.req != Req::kNull && grad.data != nullptr)
       pull(plan_.field_readers[f], given_fields_[f], 0, plan_.forest.nodes, p_.field_cols[f], grad);
   }
-  const Function& root = p_.functions[p_.root];
   for (size_t a = 0; a < grads_->args.size(); ++a) {
     const Gradient& grad = grads_->args[a];
     if (grad.req == Req::kNull || grad.data == nullptr) continue;
-    int32_t port = root.arg_ports[a];
-    int64_t first = plan_.row(p_.ports[port].layout, static_cast<int64_t>(a) * plan_.forest.trees);
-    pull(plan_.port_readers[port], given_ports_[port], first, plan_.forest.trees, p_.ports[port].cols, grad);
+    const Outside& from = plan_.outside[a];
+    pull(plan_.port_readers[from.port], given_ports_[from.port], from.first, from.rows, p_.ports[from.port].cols, grad);
   }
 }
 
@@ -259,13 +252,12 @@ void Typed<T>::make_room(bool first) {
     if (first) std::fill_n(ports_[i].data(), cols, T(0));
   }
   if (first) {
-    const Function& root = p_.functions[p_.root];
-    check(inputs_.args.size() == root.arg_ports.size(), Kind::kProgram, "arguments for the roots");
+    check(inputs_.args.size() == plan_.outside.size(), Kind::kProgram, "arguments for the roots");
     for (size_t a = 0; a < inputs_.args.size(); ++a) {
-      int32_t port = root.arg_ports[a];
-      int64_t cols = p_.ports[port].cols, n = plan_.forest.trees;
-      int64_t row = n ? plan_.row(p_.ports[port].layout, static_cast<int64_t>(a) * n) : 0;
-      std::memcpy(ports_[port].data() + row * cols, inputs_.args[a], static_cast<size_t>(n * cols) * sizeof(T));
+      const Outside& from = plan_.outside[a];
+      int64_t cols = p_.ports[from.port].cols;
+      std::memcpy(ports_[from.port].data() + from.first * cols, inputs_.args[a],
+                  static_cast<size_t>(from.rows * cols) * sizeof(T));
     }
   }
   for (size_t s = 0; s < p_.segments.size(); ++s) {

@@ -1,5 +1,6 @@
 #include "frames.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -66,16 +67,49 @@ Ids Frames::start(const std::vector<int64_t>& ints) {
       unit_entry.push_back(t);
     }
   for (int64_t t = 0; t < n; ++t) {
-    calls.node.push_back(forest_.roots[t]);
-    calls.tree.push_back(static_cast<int32_t>(t));
-    calls.depth.push_back(0);
+    calls.root(forest_.roots[t], static_cast<int32_t>(t));
     calls.ints.insert(calls.ints.end(), ints.begin(), ints.end());
-    calls.caller.push_back(-1);
-    calls.caller_key.push_back(0);
   }
   Ids ids = make(program_.root, calls, -1, false);
   grow();
   return ids;
+}
+
+Ids Frames::start(const Part& part) {
+  FrameTable& table = tables[program_.root];
+  auto tree_of = [&](int32_t node) {
+    const int32_t* offsets = forest_.tree_offsets;
+    return static_cast<int32_t>(std::upper_bound(offsets, offsets + forest_.trees + 1, node) - offsets) - 1;
+  };
+  int64_t n = static_cast<int64_t>(part.given.size());
+  for (size_t j = 0; j < table.out_unit.size(); ++j)
+    for (int64_t i = 0; i < n; ++i) {
+      table.out_unit[j].push_back(static_cast<int64_t>(unit_segment.size()));
+      unit_segment.push_back(-1 - static_cast<int32_t>(j));
+      unit_entry.push_back(i);
+    }
+  for (int32_t node : part.given) {
+    table.by_node[node] = static_cast<int32_t>(table.size());
+    table.node.push_back(node);
+    table.tree.push_back(tree_of(node));
+    table.depth.push_back(0);
+    table.site.push_back(-1);
+    table.caller.push_back(-1);
+    if (program_.keyed) table.key.push_back(0);  // nothing is drawn for them
+  }
+  Calls calls;
+  for (int32_t node : part.starts) calls.root(node, tree_of(node));
+  Ids ids = make(program_.root, calls, -1, false);
+  grow();
+  return ids;
+}
+
+void Frames::Calls::root(int32_t at, int32_t of_tree) {
+  node.push_back(at);
+  tree.push_back(of_tree);
+  depth.push_back(0);
+  caller.push_back(-1);
+  caller_key.push_back(0);
 }
 
 void Frames::push(int32_t block, int64_t frame, int64_t parent) {

@@ -40,6 +40,17 @@ struct Fault : Error {
 
 using Ids = std::vector<int64_t>;
 
+// A part of a forest, for a plan of its own: frames of the root function on nodes (see parts.h). Rows in what is kept
+// between parts are given beside them.
+struct Part {
+  std::vector<int32_t> starts;               // nodes that are called
+  std::vector<int32_t> given;                // nodes below whose outputs come from outside: nothing runs for them
+  std::vector<int32_t> asked, kept;          // nodes whose outputs the caller asked for; that other parts read
+  Ids given_row, asked_row, kept_row;
+  std::vector<int32_t> outputs;              // of the root function: those that calls read
+  int64_t frames = 0;
+};
+
 struct FrameTable {
   std::vector<int32_t> node, tree, depth, site;
   Ids caller;
@@ -65,6 +76,8 @@ class Frames {
 
   // Frames of the roots; tensor arguments are the first units, a row a tree each. Returns the frames.
   Ids start(const std::vector<int64_t>& ints);
+  // Frames of a part. The first units are outputs that are given, a row a given node each.
+  Ids start(const Part& part);
   // Goes on with frames that waited for a value.
   void decide(int32_t block, const Ids& entries, const std::vector<uint8_t>& answers);
 
@@ -77,7 +90,7 @@ class Frames {
   std::vector<Ids> block_frames, parent_entry;      // by block, entry
   std::vector<Ids> callee, callee_count;            // by site, entry
   std::vector<Ids> segment_units;                   // by segment, entry
-  std::vector<int32_t> unit_segment;                // -1 - a: argument a of the roots
+  std::vector<int32_t> unit_segment;                // -1 - a: argument a of the roots, output a of given nodes
   Ids unit_entry;
   std::vector<Waiting> waiting;                     // stopped at a decision on a tensor
 
@@ -104,6 +117,7 @@ class Frames {
     std::vector<int64_t> ints, caller;
     std::vector<uint64_t> caller_key;
     std::vector<std::vector<int64_t>> args;
+    void root(int32_t at, int32_t of_tree);  // a call from outside
   };
 
   void grow();

@@ -44,7 +44,7 @@ void LaneExecution<T>::forward(const Inputs& inputs) {
 template <class T>
 void LaneExecution<T>::run_forward(const Inputs& inputs) {
   check(!recompute, Kind::kProgram,
-        "a run with recompute=True was given to lanes, which keep all rows; run it without, or on the workers (lanes=0)");
+        "a run with recompute was given to lanes, which keep all rows; run it without, or on the workers (lanes=0)");
   seed_ = inputs.seed;
   send_inputs(inputs);
   prologue();
@@ -54,14 +54,10 @@ void LaneExecution<T>::run_forward(const Inputs& inputs) {
     if (!ahead && !plan_.next_round()) break;
     if (!ahead) lookups_.number();
     make_room(first == 0);
-    if (first == 0) {
-      const Function& root = p_.functions[p_.root];
-      int64_t n = plan_.forest.trees;
-      for (size_t a = 0; a < root.arg_ports.size() && n > 0; ++a) {
-        const Port& at = p_.ports[root.arg_ports[a]];
-        int64_t row = plan_.row(at.layout, static_cast<int64_t>(a) * n);
-        bring(port(root.arg_ports[a]) + row * at.cols, inputs.args[a], n * at.cols);
-      }
+    for (size_t a = 0; a < plan_.outside.size() && first == 0; ++a) {
+      const Outside& from = plan_.outside[a];
+      int64_t cols = p_.ports[from.port].cols;
+      bring(port(from.port) + from.first * cols, inputs.args[a], from.rows * cols);
     }
     send_rows();
     settle();
@@ -136,7 +132,7 @@ template <class T>
 void LaneExecution<T>::send_inputs(const Inputs& inputs) {
   check(inputs.shared.size() == static_cast<size_t>(p_.shared_inputs) && inputs.tables.size() == p_.table_rows.size(),
         Kind::kProgram, "a run lacks parameters");
-  check(inputs.args.size() == p_.functions[p_.root].arg_ports.size(), Kind::kProgram, "arguments for the roots");
+  check(inputs.args.size() == plan_.outside.size(), Kind::kProgram, "arguments for the roots");
   bool changes = p_.keep && inputs.snapshot;  // before backward has read it
   for (int32_t i = 0; i < p_.shared_inputs; ++i)
     shared_at_.push_back(placed(shared_[i], inputs.shared[i], p_.shared[i].size, changes));
@@ -318,13 +314,11 @@ void LaneExecution<T>::take_gradients(const Outputs& outputs) {
     fetch({given_field(static_cast<int32_t>(f)), cols, field_readers_[f].index.data(), field_readers_[f].start.data()},
           plan_.forest.nodes, cols, outputs.fields[f]);
   }
-  const Function& root = p_.functions[p_.root];
   for (size_t a = 0; a < outputs.args.size(); ++a) {
-    int64_t n = plan_.forest.trees;
-    if (n == 0) continue;
-    int32_t port = root.arg_ports[a];
-    int64_t first = plan_.row(p_.ports[port].layout, static_cast<int64_t>(a) * n), cols = p_.ports[port].cols;
-    fetch({given_port(port), cols, given_rows(port), given_start(port) + first}, n, cols, outputs.args[a]);
+    const Outside& from = plan_.outside[a];
+    int64_t cols = p_.ports[from.port].cols;
+    fetch({given_port(from.port), cols, given_rows(from.port), given_start(from.port) + from.first}, from.rows, cols,
+          outputs.args[a]);
   }
 }
 

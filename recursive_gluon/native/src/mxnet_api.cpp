@@ -112,7 +112,8 @@ struct Caller {
   int32_t type = 0, lanes = 0;
   Context context;
   std::string lane_library;                    // of the backend for arrays on a GPU, else empty
-  bool record = false, recompute = false;
+  bool record = false;
+  int64_t recompute = 0;
 };
 
 void* embedding_op() {
@@ -156,8 +157,9 @@ struct CallerArgs {
   const int64_t *field_types, *field_cols;
   const int64_t *output_ndims, *output_dims;
   const char* const* embeddings;  // key, value, ..., null; a table each
+  int64_t recompute;
   const char* lane_library;       // of the backend for arrays on a GPU, else null
-  int32_t num_fields, num_outputs, type, device_type, device, record, recompute;
+  int32_t num_fields, num_outputs, type, device_type, device, record;
   int32_t lanes;                  // 0: the workers
 };
 
@@ -209,7 +211,7 @@ RG_API void* rg_caller_new(void* program, const CallerArgs* a) {
     c->lanes = a->lanes;
     if (a->lane_library != nullptr) c->lane_library = a->lane_library;
     c->record = a->record != 0;
-    c->recompute = a->recompute != 0;
+    c->recompute = a->recompute;
     made = c.release();
   });
   return made;
@@ -231,8 +233,9 @@ RG_API int rg_invoke(void* caller, const Invocation* a, NDArrayHandle* outs) {
       seen.push_back(copies[f].data());
     }
     RunArgs args{a->structure, c.context.gpu() ? seen.data() : fields.data(), c.field_types.data(), c.field_cols.data(),
-                 a->ints, a->max_depth, a->max_nodes, static_cast<int32_t>(fields.size()), a->num_ints, a->returns_nodes, c.recompute, 0,
-                 c.lanes, c.lane_library.empty() ? nullptr : c.lane_library.c_str(), fields.data(), c.context.id, 1};
+                 a->ints, a->max_depth, a->max_nodes, c.recompute, static_cast<int32_t>(fields.size()), a->num_ints,
+                 a->returns_nodes, 0, c.lanes, c.lane_library.empty() ? nullptr : c.lane_library.c_str(), fields.data(),
+                 c.context.id, 1};
     std::unique_ptr<Run> run = make_run(c.program, args);
     auto recorded = std::make_unique<Recorded>();
     // What is computed from parameters for each call comes in `computed`.

@@ -5,22 +5,55 @@
 
 namespace rg {
 
+Plan::Plan(const Program& p, const Forest& forest, int64_t max_depth, bool nodes, int64_t max_nodes, const Part* part,
+           bool keep)
+    : program(p), forest(forest), frames(p, forest, max_depth), layout_size(p.layouts, 1), layout_rows(p.layouts, 1), unit_row(p.layouts),
+      segment_size(p.segments.size(), 0), largest(p.segments.size()), slots(p.segments.size()),
+      segment_entries(p.segments.size()), nodes_(nodes), max_nodes_(max_nodes), part_(part), keep_(keep),
+      last_batch_(p.segments.size()) {
+  for (size_t s = 0; s < slots.size(); ++s) slots[s].resize(p.segments[s].slots.size());
+}
+
 Plan::Plan(const Program& p, const Forest& forest, const std::vector<int64_t>& ints, int64_t max_depth, bool nodes,
            int64_t max_nodes)
-    : program(p), forest(forest), frames(p, forest, max_depth), layout_size(p.layouts, 1), unit_row(p.layouts),
-      segment_size(p.segments.size(), 0), largest(p.segments.size()), slots(p.segments.size()),
-      segment_entries(p.segments.size()), nodes_(nodes), max_nodes_(max_nodes), last_batch_(p.segments.size()) {
-  for (size_t s = 0; s < slots.size(); ++s) slots[s].resize(p.segments[s].slots.size());
+    : Plan(p, forest, max_depth, nodes, max_nodes, nullptr, p.keep) {
   roots = frames.start(ints);
   cover();
   const Function& root = p.functions[p.root];
   int64_t n = forest.trees;
   for (size_t a = 0; a < root.arg_ports.size(); ++a) {
-    int32_t layout = p.ports[root.arg_ports[a]].layout;
-    for (int64_t t = 0; t < n; ++t) unit_row[layout][a * n + t] = static_cast<int32_t>(layout_size[layout] + t);
-    layout_size[layout] += n;
-    std::fill_n(done_.begin() + a * n, n, 1);
+    int64_t first = new_rows(p.ports[root.arg_ports[a]].layout, n);
+    give(root.arg_ports[a], first, n, static_cast<int64_t>(a) * n);
   }
+}
+
+Plan::Plan(const Program& p, const Forest& forest, const Part& part, int64_t max_depth, bool keep)
+    : Plan(p, forest, max_depth, false, 0, &part, keep) {
+  roots = frames.start(part);
+  cover();
+  const Function& root = p.functions[p.root];
+  int64_t n = static_cast<int64_t>(part.given.size());
+  std::vector<int64_t> begin(p.layouts, 0);  // outputs of one layout lie in the same rows
+  for (int32_t j : part.outputs) {
+    int32_t layout = p.ports[root.out_ports[j]].layout;
+    if (begin[layout] == 0) begin[layout] = new_rows(layout, n);
+    give(root.out_ports[j], begin[layout], n, j * n);
+  }
+  std::fill_n(done_.begin(), static_cast<int64_t>(root.out_ports.size()) * n, 1);
+}
+
+int64_t Plan::new_rows(int32_t layout, int64_t rows) {
+  layout_rows[layout] += rows;
+  layout_size[layout] += rows;
+  return layout_size[layout] - rows;
+}
+
+// Rows `first` ... of a port come from outside; they belong to the units from `first_unit` on.
+void Plan::give(int32_t port, int64_t first, int64_t rows, int64_t first_unit) {
+  for (int64_t i = 0; i < rows; ++i)
+    unit_row[program.ports[port].layout][first_unit + i] = static_cast<int32_t>(first + i);
+  std::fill_n(done_.begin() + first_unit, rows, 1);
+  outside.push_back({port, first, rows});
 }
 
 void Plan::cover() {
@@ -169,15 +202,22 @@ void Plan::deal(int64_t units, int64_t levels) {
   constexpr int64_t kFew = 6, kMany = 24;  // rows of a level: below, a shard more costs more than it saves; for each shard
   constexpr int32_t kMost = 8;
   int64_t rows = units / levels;
-  if (rows < kFew || forest.trees < 2) return;
-  shards = 2;
-  while (shards < kMost && rows / (2 * shards) >= kMany) shards *= 2;
   std::vector<int32_t> tree(static_cast<size_t>(forest.trees));
   std::iota(tree.begin(), tree.end(), 0);
-  auto nodes = [&](int32_t t) { return forest.tree_offsets[t + 1] - forest.tree_offsets[t]; };
+  Ids size(tree.size(), 0);
+  for (int32_t t : tree) size[t] = forest.tree_offsets[t + 1] - forest.tree_offsets[t];
+  if (part_ != nullptr) {  // what of each tree lies in the part
+    std::fill(size.begin(), size.end(), 0);
+    for (int32_t t : frames.tables[program.root].tree) ++size[t];
+    tree.erase(std::remove_if(tree.begin(), tree.end(), [&](int32_t t) { return size[t] == 0; }), tree.end());
+  }
+  if (rows < kFew || tree.size() < 2) return;
+  shards = 2;
+  while (shards < kMost && rows / (2 * shards) >= kMany) shards *= 2;
+  auto nodes = [&](int32_t t) { return size[t]; };
   std::stable_sort(tree.begin(), tree.end(), [&](int32_t a, int32_t b) { return nodes(a) > nodes(b); });
   std::vector<int64_t> load(static_cast<size_t>(shards), 0);
-  tree_shard_.assign(tree.size(), 0);
+  tree_shard_.assign(size.size(), 0);
   for (int32_t t : tree) {
     auto least = std::min_element(load.begin(), load.end());
     tree_shard_[t] = static_cast<int32_t>(least - load.begin());
@@ -224,7 +264,8 @@ bool Plan::next_round() {
   if (last) {
     want();
     std::vector<uint8_t> wanted(frames.tables[program.root].size(), 0);
-    for (int64_t frame : returned) wanted[frame] = 1;
+    size_t asked = part_ != nullptr ? part_->asked.size() : returned.size();  // other parts read no tails
+    for (size_t i = 0; i < asked; ++i) wanted[returned[i]] = 1;
     Ids late;
     for (int64_t unit : tails) {
       const Segment& segment = program.segments[frames.unit_segment[unit]];
@@ -248,7 +289,7 @@ bool Plan::next_round() {
     finished_ = true;
   }
   connect(first, e);
-  number(first, last && rounds == 0 && !program.keep);
+  number(first, last && rounds == 0 && !keep_);
   fill(first);
   ++rounds;
   return true;
@@ -308,7 +349,6 @@ void Plan::number(size_t first, bool reuse) {
         ends[last + 1].push_back(static_cast<int32_t>(b));
       }
   }
-  layout_rows.resize(program.layouts, 0);
   for (size_t b = first; b < batches.size(); ++b) {
     Batch& batch = batches[b];
     const Segment& segment = program.segments[batch.segment];
@@ -333,11 +373,11 @@ void Plan::number(size_t first, bool reuse) {
           if (i > 0) join(i - 1);
         }
     for (int32_t layout : segment.layouts) {
-      layout_rows[layout] += rows;
       auto& list = free_rows(batch, layout);
       auto fit = std::find_if(list.begin(), list.end(), [&](const Free& f) { return f.end - f.begin >= rows; });
-      int64_t row = layout_size[layout];
+      int64_t row;
       if (fit != list.end()) {
+        layout_rows[layout] += rows;
         row = fit->begin;
         for (int32_t reader : fit->readers) {
           auto& after = batches[reader].after;
@@ -349,7 +389,7 @@ void Plan::number(size_t first, bool reuse) {
         fit->begin += rows;
         if (fit->begin == fit->end) list.erase(fit);
       } else {
-        layout_size[layout] += rows;
+        row = new_rows(layout, rows);
       }
       batch.out_start.push_back(row);
       for (int64_t unit : batch_units_[b - first]) unit_row[layout][unit] = static_cast<int32_t>(row++);

@@ -28,14 +28,23 @@ struct Readers {
   Ids start, given;
 };
 
+// Rows that come from outside of the run: an argument of the roots, or an output of a part's given nodes.
+struct Outside {
+  int32_t port;
+  int64_t first, rows;
+};
+
 class Plan {
  public:
   Plan(const Program& program, const Forest& forest, const std::vector<int64_t>& ints, int64_t max_depth,
        bool nodes, int64_t max_nodes);
+  // Of a part. `keep`: for its gradient.
+  Plan(const Program& program, const Forest& forest, const Part& part, int64_t max_depth, bool keep);
 
   // One round: what the pending decisions need, or, when there are none, all that is left. False after the last.
   bool next_round();
   bool finished() const { return finished_; }
+  bool grows() const { return max_nodes_ > 0; }
   // The pending decisions that can be settled: (block, entries); their rows in the port of the block's test.
   std::vector<Frames::Waiting> decisions();
   int64_t row(int32_t layout, int64_t unit) const { return unit_row[layout][unit]; }
@@ -44,14 +53,16 @@ class Plan {
   }
 
   // After the last round.
-  Ids output_rows(int32_t output) const;     // of the root function, padded with row 0 for max_nodes
+  Ids output_rows(int32_t output) const;     // of the root function; row 0 where there is none
   void make_readers();
 
+  bool keeps() const { return keep_; }       // for a gradient: no row is used again
   const Program& program;
   const Forest& forest;
   Frames frames;
   Ids roots;                                 // frames of the roots
   Ids returned;                              // frames of the root function whose values are returned
+  std::vector<Outside> outside;
   Ids counts;                                // frames of each tree, for max_nodes
   std::vector<Batch> batches;
   int32_t rounds = 0;
@@ -60,7 +71,7 @@ class Plan {
   // where there are several. How many there are depends on the structure alone.
   int32_t shards = 1;
   std::vector<int64_t> layout_size;          // rows of each layout
-  std::vector<int64_t> layout_rows;          // rows that were written: more, where rows were used again
+  std::vector<int64_t> layout_rows;          // the same, if no row were used again
   std::vector<std::vector<int32_t>> unit_row;  // by layout, unit
   std::vector<int64_t> segment_size;         // rows of each segment
   std::vector<std::vector<int64_t>> largest; // by segment, shard: rows of the largest batch
@@ -94,8 +105,15 @@ class Plan {
   void grown(std::vector<int32_t>* tree, Ids* place) const;
   [[noreturn]] void endless(const Ids& stuck, const Edges& e) const;
 
+  Plan(const Program& program, const Forest& forest, int64_t max_depth, bool nodes, int64_t max_nodes, const Part* part,
+       bool keep);
+  int64_t new_rows(int32_t layout, int64_t rows);  // the first of them
+  void give(int32_t port, int64_t first, int64_t rows, int64_t first_unit);
+
   bool nodes_, finished_ = false;
   int64_t max_nodes_;
+  const Part* part_;
+  bool keep_;
   std::vector<uint8_t> done_;
   std::vector<int32_t> unit_batch_;
   std::vector<int32_t> tree_shard_;

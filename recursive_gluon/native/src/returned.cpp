@@ -9,6 +9,11 @@ namespace rg {
 // -- what is returned --------------------
 void Plan::want() {
   const FrameTable& table = frames.tables[program.root];
+  if (part_ != nullptr) {
+    for (const auto* nodes : {&part_->asked, &part_->kept})
+      for (int32_t node : *nodes) returned.push_back(table.by_node[node]);
+    return;
+  }
   if (max_nodes_ > 0) {
     returned.resize(table.size());
     std::iota(returned.begin(), returned.end(), 0);
@@ -35,7 +40,7 @@ Ids Plan::output_rows(int32_t output) const {
   const auto& column = unit_row[program.ports[root.out_ports[output]].layout];
   const Ids& units = frames.tables[program.root].out_unit[output];
   Ids rows(returned.size());
-  for (size_t i = 0; i < rows.size(); ++i) rows[i] = column[units[returned[i]]];
+  for (size_t i = 0; i < rows.size(); ++i) rows[i] = std::max(column[units[returned[i]]], 0);
   if (max_nodes_ <= 0) return rows;
   std::vector<int32_t> tree;
   Ids place, padded(forest.trees * max_nodes_, 0);

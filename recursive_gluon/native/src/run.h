@@ -12,6 +12,8 @@ struct Run {
   Forest forest;
   std::unique_ptr<Plan> plan;
   std::unique_ptr<Execution> execution;
+  std::string whole;  // why it is not cut into parts, where that was asked for
+  int64_t parts = 0, largest_part = 0;
 };
 
 }  // namespace rg

@@ -7,7 +7,7 @@ import signal
 import struct
 import threading
 from functools import lru_cache
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 import numpy as np
 
@@ -17,14 +17,17 @@ from ...program.expr import Expr
 from ...schedule.faults import Unseen, call_path, call_step, check_count, endless, raised
 from ...schedule.recipe import Recipe
 
-__all__ = ["RunArgs", "backward_failure", "core", "ew_names", "failure", "pointers", "reported", "workers",
-           "FIELD_TYPES"]
+__all__ = ["FIELD_TYPES", "Recompute", "RunArgs", "backward_failure", "core", "ew_names", "failure", "pointers",
+           "recompute_code", "reported", "workers"]
 
 #: types of fields that the core reads
 FIELD_TYPES = {"float32": 0, "float64": 1, "int32": 2, "int64": 3, "uint8": 4, "int8": 5}
 
 #: the kind of error of a run that Ctrl-C ended
 _INTERRUPT = 9
+
+#: what to compute again for a gradient: nothing, each batch (True), or so many calls at once
+Recompute = Union[bool, int]
 
 _i32, _i64, _p = ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p
 
@@ -36,7 +39,8 @@ class RunArgs(ctypes.Structure):
         *((name, _p) for name in ("structure", "field_data", "field_types", "field_cols", "ints")),
         ("max_depth", _i64),
         ("max_nodes", _i64),
-        *((name, _i32) for name in ("num_fields", "num_ints", "returns_nodes", "recompute", "trace", "lanes")),
+        ("recompute", _i64),
+        *((name, _i32) for name in ("num_fields", "num_ints", "returns_nodes", "trace", "lanes")),
         ("lane_library", ctypes.c_char_p),
         ("field_device", _p),
         *((name, _i32) for name in ("device", "resident")),
@@ -56,6 +60,7 @@ _PROTOTYPES: Dict[str, Tuple[Any, List[Any]]] = {
     "rg_run_counts": (_i32, [_p, _p]),
     "rg_run_backward": (_i32, [_p, _p, _p, _p, _p]),
     "rg_run_figure": (_i64, [_p, _i32, _i64]),
+    "rg_run_whole": (ctypes.c_char_p, [_p]),
     "rg_run_batch": (_i32, [_p, _i64, _p]),
     "rg_run_after": (_i64, [_p, _i64, _p]),
     "rg_run_spans": (_i64, [_p, _p]),
@@ -133,6 +138,11 @@ def _plain(kind: int, text: bytes) -> BaseException:
     """The error for what has no place in the user's program."""
     return KeyboardInterrupt() if kind == _INTERRUPT else NativeCoreError(
         f"native core: {text.decode(errors='replace')}")
+
+
+def recompute_code(recompute: Recompute) -> int:
+    """What to compute again for the gradient, as the core takes it."""
+    return -1 if recompute is True else int(recompute)
 
 
 def pointers(addresses: List[int]) -> Any:

@@ -16,7 +16,7 @@ from ...schedule.faults import deciding
 from ..arrays import host_view
 from ..executor import Call
 from ..recipes import compiled
-from .binding import FIELD_TYPES, failure, pointers
+from .binding import FIELD_TYPES, Recompute, failure, pointers, recompute_code
 from .devices import lanes_for
 from .programs import Lanes, core_program, hoisted
 
@@ -35,9 +35,9 @@ class _CallerArgs(ctypes.Structure):
     _fields_ = [
         *((name, _p) for name in ("shared", "tables", "shared_wanted", "table_wanted", "fields", "field_taped",
                                   "field_types", "field_cols", "output_ndims", "output_dims", "embeddings")),
+        ("recompute", _i64),
         ("lane_library", ctypes.c_char_p),
-        *((name, _i32) for name in ("num_fields", "num_outputs", "type", "device_type", "device", "record", "recompute",
-                                    "lanes")),
+        *((name, _i32) for name in ("num_fields", "num_outputs", "type", "device_type", "device", "record", "lanes")),
     ]
 
 
@@ -59,7 +59,7 @@ class CoreCaller:
     where they lie.
     """
 
-    def __init__(self, call: Call, gradients: Sequence[str], recompute: bool, lanes: Lanes):
+    def __init__(self, call: Call, gradients: Sequence[str], recompute: Recompute, lanes: Lanes):
         self.code = compiled(call)
         program, _ = core_program(self.code)
         assert program is not None
@@ -104,7 +104,7 @@ class CoreCaller:
         args = _CallerArgs(
             **{name: ctypes.addressof(array) for name, array in arrays.items()}, num_fields=len(fields),
             num_outputs=len(encoded.outputs), type=_TYPES[encoded.dtype], device_type=call.ctx.device_typeid,
-            device=call.ctx.device_id, record=call.keep, recompute=recompute, lanes=lanes.number,
+            device=call.ctx.device_id, record=call.keep, recompute=recompute_code(recompute), lanes=lanes.number,
             lane_library=lanes.library)
         assert program.lib is not None
         self.lib: ctypes.CDLL = program.lib
@@ -115,7 +115,7 @@ class CoreCaller:
         weakref.finalize(self, self.lib.rg_caller_free, self.handle)
 
     @classmethod
-    def of(cls, call: Call, gradients: Sequence[str], recompute: bool, lanes: int,
+    def of(cls, call: Call, gradients: Sequence[str], recompute: Recompute, lanes: int,
            ) -> Tuple[Optional["CoreCaller"], str]:
         """A caller for calls like `call`, or None and why the core cannot run them; `lanes` are asked for, 0: none."""
         given, why = lanes_for(call, lanes, recompute)

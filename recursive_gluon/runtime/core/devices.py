@@ -10,7 +10,7 @@ from typing import Optional, Tuple
 from ... import native
 from ...errors import NativeCoreWarning
 from ..executor import Call
-from .binding import core, reported
+from .binding import Recompute, core, reported
 from .programs import WORKERS, Lanes, outside, why_not
 
 __all__ = ["lanes_for"]
@@ -19,13 +19,13 @@ __all__ = ["lanes_for"]
 _LANES = 4
 
 
-def lanes_for(call: Call, number: int, recompute: bool) -> Tuple[Lanes, str]:
+def lanes_for(call: Call, number: int, recompute: Recompute) -> Tuple[Lanes, str]:
     """What such calls are given to; and why the core cannot run them, empty where it can."""
     if call.ctx.device_type != "gpu":
         return Lanes(number), why_not(call)
     why = outside(call)
     if not why and recompute:
-        why = f"it runs on {call.ctx}, and recompute=True is for processors"
+        why = f"it runs on {call.ctx}, and recompute={recompute} is for processors"
     if why:
         return WORKERS, why
     device = call.ctx.device_id

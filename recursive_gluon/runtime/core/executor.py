@@ -10,6 +10,7 @@ from ..._compat import mx
 from ..arrays import embedding_grad, host_view, run_ops
 from ..executor import Call, Gradients, Result
 from ..recipes import compiled
+from .binding import Recompute
 from .host_run import HostRun
 from .programs import WORKERS, Lanes, core_program, hoisted
 
@@ -24,7 +25,7 @@ def run(call: Call) -> Result:
 class NativeRun(Result):
     """One call: its run in the core, and the arrays that the run reads."""
 
-    def __init__(self, call: Call, recompute: bool = False, trace: bool = False, lanes: Lanes = WORKERS):
+    def __init__(self, call: Call, recompute: Recompute = False, trace: bool = False, lanes: Lanes = WORKERS):
         super().__init__([])
         self.call, self.code = call, compiled(call)
         program, why = core_program(self.code)

@@ -8,7 +8,7 @@ from typing import Any, Callable, List, Mapping, NamedTuple, Optional, Sequence,
 import numpy as np
 
 from ..executor import Call
-from .binding import pointers
+from .binding import Recompute, pointers
 from .programs import WORKERS, CoreProgram, CoreRun, Lanes
 
 __all__ = ["HostGradients", "HostRun"]
@@ -28,8 +28,8 @@ class HostGradients(NamedTuple):
 class HostRun:
     """One run. `call` tells how; `fields` are its fields as host arrays."""
 
-    def __init__(self, program: CoreProgram, call: Call, fields: Mapping[str, np.ndarray], recompute: bool = False,
-                 trace: bool = False, lanes: Lanes = WORKERS):
+    def __init__(self, program: CoreProgram, call: Call, fields: Mapping[str, np.ndarray],
+                 recompute: Recompute = False, trace: bool = False, lanes: Lanes = WORKERS):
         self.program, self.call, self.fields = program, call, fields
         self.run = CoreRun(program, call, {name: fields[name] for name in program.encoded.fields}, recompute, trace,
                            lanes)

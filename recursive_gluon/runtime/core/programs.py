@@ -13,7 +13,7 @@ from ...schedule.faults import deciding
 from ..arrays import run_ops
 from ..executor import NODES, Call
 from ..recipes import Compiled, compiled
-from .binding import FIELD_TYPES, RunArgs, core, ew_names, failure, pointers
+from .binding import FIELD_TYPES, Recompute, RunArgs, core, ew_names, failure, pointers, recompute_code
 from .encode import Encoded, encode
 from .unsupported import Unsupported
 
@@ -87,7 +87,7 @@ def outside(call: Call) -> str:
 class CoreRun:
     """A run in the core: planned when it is made, as far as structure alone decides."""
 
-    def __init__(self, program: CoreProgram, call: Call, fields: Dict[str, np.ndarray], recompute: bool = False,
+    def __init__(self, program: CoreProgram, call: Call, fields: Dict[str, np.ndarray], recompute: Recompute = False,
                  trace: bool = False, lanes: Lanes = WORKERS):
         lib, s, self.handle = program.lib, call.structure, None
         assert lib is not None
@@ -105,8 +105,9 @@ class CoreRun:
             raise self.error()
         on_host = lanes.library is None
         args = RunArgs(own.handle, *(ctypes.addressof(x) for x in (data, types, cols, ints)), call.max_depth,
-                       call.max_nodes, len(arrays), len(call.ints), call.returns == NODES, recompute, trace,
-                       lanes.number, lanes.library, ctypes.addressof(data) if on_host else None, lanes.device, on_host)
+                       call.max_nodes, recompute_code(recompute), len(arrays), len(call.ints), call.returns == NODES,
+                       trace, lanes.number, lanes.library, ctypes.addressof(data) if on_host else None, lanes.device,
+                       on_host)
         self.fields = arrays  # the core reads them while it runs
         self.handle = lib.rg_run_new(program.handle, ctypes.byref(args))
         if not self.handle:
@@ -135,6 +136,10 @@ class CoreRun:
 
     def figure(self, what: int, index: int = 0) -> int:
         return self.lib.rg_run_figure(self.handle, what, index)
+
+    def whole(self) -> str:
+        """Why what was to be computed part by part is not; empty where it is."""
+        return self.lib.rg_run_whole(self.handle).decode()
 
     def release(self) -> None:
         if self.handle:

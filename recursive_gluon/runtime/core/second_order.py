@@ -21,6 +21,7 @@ from ..arrays import call as invoke
 from ..arrays import host_view, memory, run_ops
 from ..executor import NODES, ROOTS, Call
 from ..failures import keep
+from .binding import Recompute
 from .calls import ALL_OUTPUTS
 from .second_programs import Arrays, SecondPrograms
 
@@ -41,7 +42,7 @@ class SecondOrderCaller:
         The body has no second-order gradient, or none on the core.
     """
 
-    def __init__(self, call: Call, recompute: bool):
+    def __init__(self, call: Call, recompute: Recompute):
         self.programs = SecondPrograms(call, recompute)
         self.call, self.random = call, call.program.random
         _library()

@@ -13,6 +13,7 @@ from ...program.passes.lift import lift
 from ...program.passes.tangents import tangent_name, tangents
 from ..executor import Call
 from ..recipes import compiled, specialized
+from .binding import Recompute
 from .host_run import HostRun
 from .programs import CoreProgram, core_program, why_not
 
@@ -32,7 +33,7 @@ class HostProgram(NamedTuple):
 
     program: Program
     core: CoreProgram
-    recompute: bool
+    recompute: Recompute
 
     def run(self, call: Call, arrays: Arrays) -> Tuple[HostRun, List[np.ndarray]]:
         """A run and its outputs."""
@@ -69,7 +70,7 @@ class SecondPrograms:
         An operator has no second order, or the core cannot run one of the programs.
     """
 
-    def __init__(self, call: Call, recompute: bool):
+    def __init__(self, call: Call, recompute: Recompute):
         lifted = lift(*specialized(call))
         self.lifted = lifted.ops
         shapes = {p.name: _like(p.shape, p.dtype) for p in lifted.program.params if p.name not in call.params}
