@@ -103,6 +103,7 @@ class Lane {
 
  private:
   void work() {
+    SignalsHeld here;
     std::unique_lock<std::mutex> lock(mutex_);
     for (;;) {
       changed_.wait(lock, [&] { return !tasks_.empty() || closed_; });

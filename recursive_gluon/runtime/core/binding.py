@@ -109,20 +109,14 @@ def ew_names() -> Dict[str, int]:
     return {item.split(",")[0]: i for i, item in enumerate(text.value.decode().rstrip(";").split(";"))}
 
 
-@ctypes.CFUNCTYPE(ctypes.c_int)
-def _poll() -> int:
+@ctypes.CFUNCTYPE(None, ctypes.POINTER(ctypes.c_int))
+def _poll(ends: Any) -> None:
     """Asked by the core during a long run: the interpreter handles signals while this runs, on its main thread. On
     another the core asks after SIGINT, and a handler that does not raise lets it go on."""
     if threading.get_ident() != threading.main_thread().ident:
-        return int(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
-    try:
-        return _nothing()
-    except KeyboardInterrupt:
-        return 1
-
-
-def _nothing() -> int:
-    return 0
+        ends[0] = int(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+    else:
+        ends[0] = 0
 
 
 def backward_failure() -> Optional[BaseException]:
