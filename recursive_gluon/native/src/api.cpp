@@ -4,7 +4,6 @@
 #include <new>
 
 #include "api.h"
-#include "backend.h"
 #include "blas.h"
 #include "interrupt.h"
 #include "lane_execution.h"
@@ -50,7 +49,8 @@ std::unique_ptr<Run> make_run(const std::shared_ptr<const Program>& program, con
   if (!program->keep && (f.nodes > 64 || program->largest_matrix > 100000)) expect_run();
   for (int32_t i = 0; i < a.num_fields; ++i) {
     check(a.field_types[i] >= 0 && a.field_types[i] < 6, Kind::kProgram, "the type of a field");
-    f.fields.push_back({a.field_data[i], static_cast<int32_t>(a.field_types[i]), f.nodes, a.field_cols[i]});
+    f.fields.push_back({a.field_data[i], static_cast<int32_t>(a.field_types[i]), f.nodes, a.field_cols[i],
+                        a.field_device == nullptr ? nullptr : a.field_device[i]});
   }
   f.check(*program);
   run->plan = std::make_unique<Plan>(*program, f, std::vector<int64_t>(a.ints, a.ints + a.num_ints), a.max_depth,
@@ -70,9 +70,8 @@ std::unique_ptr<Run> make_run(const std::shared_ptr<const Program>& program, con
     }
   }
   if (a.lanes == 0) run->execution = make_execution(*run->plan);
-  else run->execution = make_lane_execution(*run->plan, a.lane_library == nullptr
-                                                            ? make_cpu_backend(a.lanes)
-                                                            : make_cuda_backend(a.lane_library, 0, a.lanes));
+  else
+    run->execution = make_lane_execution(*run->plan, lend_backend(a.lane_library, a.device, a.lanes), a.resident != 0);
   run->execution->recompute = a.recompute != 0;
   run->execution->trace = a.trace != 0;
   return run;
@@ -218,6 +217,11 @@ RG_API int64_t rg_run_spans(void* run, int64_t* to) {
       ++n;
     }
   return n;
+}
+
+// Whether a backend can be made, and computes; see rg_error() for why not.
+RG_API int rg_try_lanes(const char* library, int32_t device, int32_t lanes) {
+  return guarded([&] { try_backend(*lend_backend(library, device, lanes)); });
 }
 
 RG_API int32_t rg_workers(int32_t count) {  // sets it where `count` is positive

@@ -42,7 +42,7 @@ std::vector<std::vector<Sum>> sums_of(const Plan& plan, const Outputs& outputs);
 
 // For explain(): what ran when on which worker.
 struct Span {
-  int32_t batch, step, worker;            // step: instruction; backward ones count from 1000, sums from 2000
+  int32_t batch, step, worker;            // or lane; step: instruction; backward ones count from 1000, sums from 2000
   int64_t begin_ns, end_ns;
 };
 
@@ -59,7 +59,7 @@ class Execution {
   virtual Footprint planned() { return {}; }                // what it will borrow; zero where values decide, or nobody knows
   bool recompute = false;
   bool trace = false;
-  std::vector<std::vector<Span>> spans;                     // by worker
+  std::vector<std::vector<Span>> spans;                     // by worker, or lane
 };
 
 double microseconds(const Instr& i, double rows);  // of one core, roughly

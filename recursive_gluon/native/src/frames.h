@@ -15,6 +15,7 @@ struct FieldView {
   const void* data = nullptr;
   int32_t type = 0;  // 0 float32, 1 float64, 2 int32, 3 int64, 4 uint8, 5 int8
   int64_t rows = 0, cols = 0;
+  const void* device = nullptr;  // the same in the memory of the lanes that run on it, if it is there
   double at(int64_t i) const;
   bool floating() const { return type < 2; }
 };

@@ -110,13 +110,9 @@ class Typed final : public Execution {
     int32_t batch, step, worker;
     int64_t begin;
     Timed(Typed& e, int32_t batch, int32_t step, int32_t worker)
-        : e(e), batch(batch), step(step), worker(worker), begin(e.trace ? now() : 0) {}
+        : e(e), batch(batch), step(step), worker(worker), begin(e.trace ? steady_ns() : 0) {}
     ~Timed() {
-      if (e.trace) e.spans[worker].push_back({batch, step, worker, begin, now()});
-    }
-    static int64_t now() {
-      return std::chrono::duration_cast<std::chrono::nanoseconds>(
-                 std::chrono::steady_clock::now().time_since_epoch()).count();
+      if (e.trace) e.spans[worker].push_back({batch, step, worker, begin, steady_ns()});
     }
   };
   class Forward;

@@ -235,6 +235,7 @@ class Pool {
   }
 
   void loop(int32_t worker) {
+    SignalsHeld here;
     pthread_setname_np(pthread_self(), ("rg-worker-" + std::to_string(worker)).c_str());
     uint64_t seen = 0, expected = 0;
     for (;;) {
