@@ -6,6 +6,7 @@
 #include "api.h"
 #include "backend.h"
 #include "blas.h"
+#include "chunks.h"
 #include "interrupt.h"
 #include "lane_execution.h"
 #include "parted.h"
@@ -41,7 +42,7 @@ void note_error() noexcept {
   }
 }
 
-std::unique_ptr<Run> make_run(const std::shared_ptr<const Program>& program, const RunArgs& a) {
+std::unique_ptr<Run> make_run(const std::shared_ptr<const Program>& program, const RunArgs& a, bool chunks) {
   auto run = std::make_unique<Run>();
   run->program = program;
   run->forest = Forest(*a.structure);
@@ -53,8 +54,13 @@ std::unique_ptr<Run> make_run(const std::shared_ptr<const Program>& program, con
     f.fields.push_back({a.field_data[i], static_cast<int32_t>(a.field_types[i]), f.nodes, a.field_cols[i]});
   }
   f.check(*program);
-  run->plan = std::make_unique<Plan>(*program, f, std::vector<int64_t>(a.ints, a.ints + a.num_ints), a.max_depth,
-                                     a.returns_nodes != 0, a.max_nodes);
+  PlanArgs with{std::vector<int64_t>(a.ints, a.ints + a.num_ints), a.max_depth, a.returns_nodes != 0};
+  if (chunks && a.lanes == 0 && a.recompute <= 0 && a.max_nodes <= 0) run->execution = make_chunked(*program, f, with);
+  if (run->execution != nullptr) {
+    run->execution->recompute = a.recompute != 0;
+    return run;
+  }
+  run->plan = std::make_unique<Plan>(*program, f, with.ints, a.max_depth, with.nodes, a.max_nodes);
   if (run->plan->frames.waiting.empty())  // structure alone decides
     while (run->plan->next_round()) {}
   if (a.lanes < 0)

@@ -23,7 +23,8 @@ struct RunArgs {
 };
 constexpr int64_t kEachBatch = -1;
 
-std::unique_ptr<Run> make_run(const std::shared_ptr<const Program>& program, const RunArgs& args);
+// `chunks`: a large forest may be cut, and has no plan of its own then.
+std::unique_ptr<Run> make_run(const std::shared_ptr<const Program>& program, const RunArgs& args, bool chunks = false);
 
 void note_error() noexcept;  // the exception being handled becomes this thread's last error
 

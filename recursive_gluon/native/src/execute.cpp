@@ -90,6 +90,12 @@ int64_t Typed<T>::planned_bytes(bool reuse) {
 
 template <class T>
 void Typed<T>::backward(const Outputs& outputs) {
+  backward_rows(outputs);
+  backward_sums();
+}
+
+template <class T>
+void Typed<T>::backward_rows(const Outputs& outputs) {
   check(p_.keep, Kind::kInternal, "nothing was kept for a gradient");
   grads_ = &outputs;
   if (workers_for(0, plan_.batches.size(), 2) > 1) expect_run();
@@ -112,11 +118,14 @@ void Typed<T>::backward(const Outputs& outputs) {
   }
   plan_sums();
   Backward job(*this);
-  int32_t workers = workers_for(0, plan_.batches.size(), 2);
-  run(job, workers);
+  run(job, workers_for(0, plan_.batches.size(), 2));
+}
+
+template <class T>
+void Typed<T>::backward_sums() {
   if (!recompute) {
     Sums sums(*this);
-    run(sums, workers);
+    run(sums, workers_for(0, plan_.batches.size(), 2));
   }
   give_fields_and_args();
   grads_ = nullptr;
@@ -306,7 +315,7 @@ void Typed<T>::transpose_matrices(size_t first_batch) {
   Turning job(*this, turns);
   int64_t size = 0;
   for (const Turn& turn : turns) size += turn.rows * turn.cols;
-  run(job, size > 50000 ? worker_count() : 1);
+  run(job, size > 50000 && !alone ? worker_count() : 1);
 }
 
 template <class T>
@@ -325,6 +334,7 @@ std::vector<uint8_t> Typed<T>::truths(const Frames::Waiting& decision) const {
 // steps are long; to hand over one of a few microseconds costs as much as to run it.
 template <class T>
 int32_t Typed<T>::workers_for(size_t first, size_t last, double times) const {
+  if (alone) return 1;
   double total = 0;
   for (size_t b = first; b < last; ++b) {
     const Batch& batch = plan_.batches[b];

@@ -30,6 +30,24 @@ Forest::Forest(std::shared_ptr<const Structure> of)
       tree_offsets(structure->tree_offsets), roots(structure->roots), child_offsets(structure->child_offsets),
       children(structure->children), leaf(structure->leaf.data()) {}
 
+Forest::Forest(const Forest& whole, int64_t first, int64_t last) {
+  int64_t node = whole.tree_offsets[first], end = whole.tree_offsets[last], edge = whole.child_offsets[node];
+  auto own = std::make_shared<Structure>(last - first, end - node, whole.child_offsets[end] - edge);
+  for (int64_t t = 0; t <= own->trees; ++t)
+    own->tree_offsets[t] = whole.tree_offsets[first + t] - static_cast<int32_t>(node);
+  for (int64_t t = 0; t < own->trees; ++t) own->roots[t] = whole.roots[first + t] - static_cast<int32_t>(node);
+  for (int64_t n = 0; n <= own->nodes; ++n)
+    own->child_offsets[n] = whole.child_offsets[node + n] - static_cast<int32_t>(edge);
+  for (int64_t e = 0; e < own->edges; ++e) {
+    int32_t child = whole.children[edge + e];
+    own->children[e] = child < 0 ? -1 : child - static_cast<int32_t>(node);
+  }
+  own->leaf.assign(whole.leaf + node, whole.leaf + end);
+  *this = Forest(std::move(own));
+  first_tree = whole.first_tree + first;
+  for (const FieldView& field : whole.fields) fields.push_back(field.from(node, nodes));
+}
+
 void Forest::check(const Program& program) const {
   auto want = [](bool ok) { rg::check(ok, Kind::kArity, "the fields of the forest are not those of the program"); };
   want(fields.size() == program.field_cols.size());
@@ -307,7 +325,7 @@ Ids Frames::make(int32_t f, const Calls& calls, int32_t site, bool own) {
 uint64_t Frames::key(int32_t f, int32_t node, int32_t tree, const int64_t* ints, int32_t site, bool root,
                      uint64_t caller_key, bool shared) const {
   // A shared frame without a node belongs to no tree: trees that reach it in another order must not alter it.
-  uint64_t k = mix(static_cast<uint64_t>(f) + 1, static_cast<uint64_t>(shared && node < 0 ? 0 : tree));
+  uint64_t k = mix(static_cast<uint64_t>(f) + 1, static_cast<uint64_t>(shared && node < 0 ? 0 : forest_.first_tree + tree));
   k = mix(k, node >= 0 ? static_cast<uint64_t>(node - forest_.tree_offsets[tree]) : ~uint64_t(0));
   for (int32_t i = 0; i < program_.functions[f].num_ints; ++i) k = mix(k, static_cast<uint64_t>(ints[i]));
   return shared ? k : mix(mix(k, static_cast<uint64_t>(site + 1)), root ? 0 : caller_key);

@@ -17,6 +17,10 @@ struct FieldView {
   int64_t rows = 0, cols = 0;
   double at(int64_t i) const;
   bool floating() const { return type < 2; }
+  FieldView from(int64_t row, int64_t count) const {
+    constexpr int64_t kBytes[] = {4, 8, 4, 8, 1, 1};
+    return {static_cast<const char*>(data) + row * cols * kBytes[type], type, count, cols};
+  }
 };
 struct Forest {
   std::shared_ptr<const Structure> structure;
@@ -24,8 +28,11 @@ struct Forest {
   const int32_t *tree_offsets = nullptr, *roots = nullptr, *child_offsets = nullptr, *children = nullptr;
   const uint8_t* leaf = nullptr;
   std::vector<FieldView> fields;
+  int64_t first_tree = 0;        // of a larger forest: draws are numbered by its trees
   Forest() = default;
   explicit Forest(std::shared_ptr<const Structure> of);
+  // Trees first ... last of another, whose fields stay where they are.
+  Forest(const Forest& whole, int64_t first, int64_t last);
   void check(const Program& program) const;  // throws Error kArity where fields do not fit
 };
 

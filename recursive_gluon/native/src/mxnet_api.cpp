@@ -214,13 +214,13 @@ RG_API int rg_invoke(void* caller, const Invocation* a, NDArrayHandle* outs) {
     for (int32_t place : c.fields) fields.push_back(ready(a->arrays[place]));
     RunArgs args{a->structure, fields.data(), c.field_types.data(), c.field_cols.data(), a->ints, a->max_depth,
                  a->max_nodes, c.recompute, static_cast<int32_t>(fields.size()), a->num_ints, a->returns_nodes, 0, 0, nullptr};
-    std::unique_ptr<Run> run = make_run(c.program, args);
+    std::unique_ptr<Run> run = make_run(c.program, args, true);
     auto recorded = std::make_unique<Recorded>();
     // What is computed from parameters for each call comes in `computed`.
     std::vector<NDArrayHandle> shared = c.shared;
     for (size_t i = 0; i < shared.size(); ++i)
       if (shared[i] == nullptr) shared[i] = a->computed[i];
-    bool planned = run->plan->finished();
+    bool planned = run->plan != nullptr && run->plan->finished();
     int64_t rows = planned ? static_cast<int64_t>(run->plan->returned.size())
                            : a->returns_nodes ? run->forest.nodes : run->forest.trees;
     std::vector<int32_t> asked;
@@ -238,8 +238,9 @@ RG_API int rg_invoke(void* caller, const Invocation* a, NDArrayHandle* outs) {
     for (int32_t i = 0; i < a->num_args; ++i) in.args.push_back(ready(a->args[i]));
     in.seed = a->seed;
     in.snapshot = c.record;
-    run->execution->forward(in);
-    for (size_t i = 0; i < asked.size(); ++i) run->execution->output(asked[i], data_of(made.arrays[i]));
+    std::vector<Wanted> wanted;
+    for (size_t i = 0; i < asked.size(); ++i) wanted.push_back({asked[i], data_of(made.arrays[i])});
+    run->execution->forward_into(in, wanted);
     if (a->max_nodes > 0) {
       made.arrays.push_back(make_array({run->forest.trees}, 4, c.device));
       std::copy(run->plan->counts.begin(), run->plan->counts.end(), static_cast<int32_t*>(data_of(made.arrays.back())));

@@ -49,6 +49,8 @@ class Typed final : public Execution {
     rows_given_ = true;
   }
   void backward(const Outputs& outputs) override;
+  void backward_rows(const Outputs& outputs) override;
+  void backward_sums() override;
 
  private:
   using Floats = std::vector<Buffer<T>>;
