@@ -90,12 +90,30 @@ int64_t Typed<T>::planned_bytes(bool reuse) {
 
 template <class T>
 void Typed<T>::backward(const Outputs& outputs) {
-  backward_rows(outputs);
-  backward_sums();
+  begin_backward(outputs);
+  Backward job(*this, true, !recompute);
+  run(job, workers_for(0, plan_.batches.size(), 2));
+  end_backward();
 }
 
 template <class T>
 void Typed<T>::backward_rows(const Outputs& outputs) {
+  begin_backward(outputs);
+  Backward job(*this, true, false);
+  run(job, workers_for(0, plan_.batches.size(), 2));
+}
+
+template <class T>
+void Typed<T>::backward_sums() {
+  if (!recompute) {
+    Backward job(*this, false, true);
+    run(job, workers_for(0, plan_.batches.size(), 2));
+  }
+  end_backward();
+}
+
+template <class T>
+void Typed<T>::begin_backward(const Outputs& outputs) {
   check(p_.keep, Kind::kInternal, "nothing was kept for a gradient");
   grads_ = &outputs;
   if (workers_for(0, plan_.batches.size(), 2) > 1) expect_run();
@@ -117,16 +135,10 @@ void Typed<T>::backward_rows(const Outputs& outputs) {
     else std::memset(to, 0, bytes);
   }
   plan_sums();
-  Backward job(*this);
-  run(job, workers_for(0, plan_.batches.size(), 2));
 }
 
 template <class T>
-void Typed<T>::backward_sums() {
-  if (!recompute) {
-    Sums sums(*this);
-    run(sums, workers_for(0, plan_.batches.size(), 2));
-  }
+void Typed<T>::end_backward() {
   give_fields_and_args();
   grads_ = nullptr;
 }

@@ -232,6 +232,12 @@ RG_API int rg_invoke(void* caller, const Invocation* a, NDArrayHandle* outs) {
       shape.insert(shape.end(), c.outputs[j].begin(), c.outputs[j].end());
       made.arrays.push_back(make_array(shape, c.type, c.device));
     }
+    auto look_ups = [&] {
+      for (size_t t = 0; t < c.tables.size(); ++t) recorded->rows.arrays.push_back(look_up(c, *run, t));
+    };
+    // Where the order of rows is known, before anybody waits for parameters, which the step before may still write.
+    bool ahead = planned && run->parts == 0;
+    if (c.record && ahead) look_ups();
     Inputs in;
     for (NDArrayHandle array : shared) in.shared.push_back(ready(array));
     for (NDArrayHandle array : c.tables) in.tables.push_back(ready(array));
@@ -246,8 +252,8 @@ RG_API int rg_invoke(void* caller, const Invocation* a, NDArrayHandle* outs) {
       std::copy(run->plan->counts.begin(), run->plan->counts.end(), static_cast<int32_t*>(data_of(made.arrays.back())));
     }
     std::vector<NDArrayHandle> inputs;
-    if (c.record) {  // look-ups now: MXNet's threads would have wanted the helpers' cores before
-      for (size_t t = 0; t < c.tables.size(); ++t) recorded->rows.arrays.push_back(look_up(c, *run, t));
+    if (c.record) {
+      if (!ahead) look_ups();
       auto tape = [&](NDArrayHandle array, int32_t part, size_t index) {
         inputs.push_back(array);
         recorded->part.push_back(part);

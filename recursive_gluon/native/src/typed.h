@@ -51,6 +51,8 @@ class Typed final : public Execution {
   void backward(const Outputs& outputs) override;
   void backward_rows(const Outputs& outputs) override;
   void backward_sums() override;
+  void begin_backward(const Outputs& outputs);
+  void end_backward();
 
  private:
   using Floats = std::vector<Buffer<T>>;
@@ -129,7 +131,6 @@ class Typed final : public Execution {
   };
   void plan_snapshot();
   class Backward;
-  class Sums;
 
   void plan_sums();
 
