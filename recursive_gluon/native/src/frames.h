@@ -46,6 +46,12 @@ struct Fault : Error {
 
 using Ids = std::vector<int64_t>;
 
+// Room for the first elements at once: a plan has many lists, and most are short.
+template <class T>
+void start_list(std::vector<T>& list) {
+  if (list.capacity() == 0) list.reserve(64);
+}
+
 // A part of a forest, for a plan of its own: frames of the root function on nodes (see parts.h). Rows in what is kept
 // between parts are given beside them.
 struct Part {
@@ -123,6 +129,7 @@ class Frames {
     std::vector<int64_t> ints, caller;
     std::vector<uint64_t> caller_key;
     std::vector<std::vector<int64_t>> args;
+    void clear(size_t num_args);
     void root(int32_t at, int32_t of_tree);  // a call from outside
   };
 
@@ -141,6 +148,11 @@ class Frames {
   int64_t max_depth_;
   std::vector<Pending> pending_;
   std::vector<int32_t> order_;
+  // Kept from use to use, because they are needed at every level:
+  Pending now_;
+  Calls calls_;
+  Ids entries_;
+  std::vector<int64_t> answers_;
 };
 
 uint64_t mix(uint64_t a, uint64_t b);  // as schedule/keys.py
