@@ -117,7 +117,7 @@ void Typed<T>::begin_backward(const Outputs& outputs) {
   check(p_.keep, Kind::kInternal, "nothing was kept for a gradient");
   grads_ = &outputs;
   if (workers_for(0, plan_.batches.size(), 2) > 1) expect_run();
-  plan_.make_readers();
+  plan_.make_readers(outputs.ograds);
   const Function& root = p_.functions[p_.root];
   for (size_t i = 0; i < p_.ports.size(); ++i)
     if (p_.ports[i].floating && plan_.port_readers[i].size > 1)
@@ -126,13 +126,11 @@ void Typed<T>::begin_backward(const Outputs& outputs) {
     if (plan_.field_readers[i].size > 1) given_fields_[i].reserve(plan_.field_readers[i].size * p_.field_cols[i]);
   for (size_t j = 0; j < root.out_ports.size(); ++j) {
     int32_t port = root.out_ports[j];
-    if (!p_.ports[port].floating) continue;
+    if (!p_.ports[port].floating || outputs.ograds[j] == nullptr) continue;
     int64_t n = static_cast<int64_t>(plan_.returned.size());
     if (plan_.counts.size()) n = static_cast<int64_t>(plan_.output_rows(static_cast<int32_t>(j)).size());
     T* to = given_ports_[port].data() + plan_.output_base[j] * p_.ports[port].cols;
-    size_t bytes = static_cast<size_t>(n * p_.ports[port].cols) * sizeof(T);
-    if (outputs.ograds[j] != nullptr) std::memcpy(to, outputs.ograds[j], bytes);
-    else std::memset(to, 0, bytes);
+    std::memcpy(to, outputs.ograds[j], static_cast<size_t>(n * p_.ports[port].cols) * sizeof(T));
   }
   plan_sums();
 }

@@ -95,7 +95,7 @@ void Plan::grown(std::vector<int32_t>* tree, Ids* place) const {
 }
 
 // -- who reads what --------------------
-void Plan::make_readers() {
+void Plan::make_readers(const std::vector<const void*>& ograds) {
   size_t ports = program.ports.size(), fields = program.field_cols.size();
   struct Reader {
     const Ids *index, *start;
@@ -111,7 +111,7 @@ void Plan::make_readers() {
   output_base.assign(root.out_ports.size(), 0);
   for (size_t j = 0; j < root.out_ports.size(); ++j) {
     int32_t port = root.out_ports[j];
-    if (!program.ports[port].floating) continue;
+    if (!program.ports[port].floating || (!ograds.empty() && ograds[j] == nullptr)) continue;
     outputs.push_back(output_rows(static_cast<int32_t>(j)));
     int64_t rows = static_cast<int64_t>(outputs.back().size());
     output_base[j] = port_readers[port].size;
