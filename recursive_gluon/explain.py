@@ -60,7 +60,7 @@ class Explanation:
     executor: str
     why_not_native: str
     scheduling: Optional[Scheduling]  # of the native core
-    memory: Optional[MemoryPlan]
+    memory: Optional[MemoryPlan]  # of the workers
     segments: Tuple[Launches, ...]
     records: Tuple[Record, ...]
 
@@ -192,8 +192,8 @@ def explain(net: Any, *args: Any, train: bool = True, nodes: bool = False) -> Un
         len(levels),
         executor,
         why,
-        scheduling(call, lanes) if executor == "native" else None,
-        memory_plan(call, _at_once(net)) if executor == "native" else None,
+        scheduling(call, lanes, net._recompute) if executor == "native" else None,
+        memory_plan(call, _at_once(net)) if executor == "native" and not lanes.number else None,
         tuple(segments),
         tuple(source.tracer.records),
     )

@@ -56,9 +56,13 @@ print("a later call works")
 """
 
 
-def ran(handler="", **options):
+#: of 199 nodes each: two chunks
+CHUNKS = {"hidden": 350, "trees": 90}
+
+
+def ran(handler="", hidden=1200, trees=40, **options):
     """What the program said: what happened, seconds of a gradient and of the interrupted one, what came after."""
-    code = PROGRAM.format(hidden=1200, trees=40, handler=handler, options=options)
+    code = PROGRAM.format(hidden=hidden, trees=trees, handler=handler, options=options)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300,
                           env={**os.environ, "RECURSIVE_GLUON_WORKERS": "1",
                                "PYTHONPATH": os.pathsep.join(filter(None, sys.path))})
@@ -68,9 +72,9 @@ def ran(handler="", **options):
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="no POSIX signals")
-@pytest.mark.parametrize("options", [{}, {"recompute": 100}, {"lanes": 2}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"recompute": 100}, {"lanes": 2}, CHUNKS], ids=str)
 def test_control_c_ends_a_gradient(options):
-    """Also one of many parts, each shorter than the time after which the core asks, and one on lanes."""
+    """Also one of many parts, each shorter than the time after which the core asks, one on lanes, and one of chunks."""
     happened, (whole, took), after = ran(**options)
     assert happened == "interrupted" and took < whole, (whole, took)
     assert after == "a later call works"
@@ -83,10 +87,10 @@ from recursive_gluon._compat import mx
 import numpy as np
 from nets import forest_of
 
-net = rg.nn.TreeLSTM(30, 32, 1200, num_classes=5)
+net = rg.nn.TreeLSTM(30, 32, {hidden}, num_classes=5)
 net.initialize(mx.init.Xavier())
 net.hybridize(executor="native", **{options})
-trees = forest_of(0, [100] * 20, words=30, dtype="float32")
+trees = forest_of(0, [100] * {trees}, words=30, dtype="float32")
 wanted = net(trees)[0].asnumpy()
 signal.signal(signal.SIGALRM, lambda *_: None)
 signal.setitimer(signal.ITIMER_REAL, 0.005, 0.005)
@@ -104,11 +108,13 @@ np.testing.assert_array_equal(net(trees)[0].asnumpy(), wanted)
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="no POSIX signals")
-@pytest.mark.parametrize("options", [{}, {"lanes": 2}], ids=str)
-def test_signals_during_a_forward(options):
+@pytest.mark.parametrize("size, options", [((1200, 20), {}), ((1200, 20), {"lanes": 2}), (tuple(CHUNKS.values()), {})],
+                         ids=["workers", "lanes", "chunks"])
+def test_signals_during_a_forward(size, options):
     """They change no number, whatever runs when they come; Ctrl-C ends it."""
-    done = subprocess.run([sys.executable, "-c", FORWARD.format(options=options)], capture_output=True, text=True,
-                          timeout=300, env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))})
+    code = FORWARD.format(hidden=size[0], trees=size[1], options=options)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300,
+                          env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))})
     assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
 
 

@@ -36,8 +36,7 @@ struct Held {
 
 // A field's rows in the host's memory; `type` as in FieldView.
 std::vector<char> host_copy(NDArrayHandle array, int64_t count, int64_t type) {
-  constexpr int64_t kBytes[] = {4, 8, 4, 8, 1, 1};
-  std::vector<char> copy(static_cast<size_t>(count * kBytes[type]));
+  std::vector<char> copy(static_cast<size_t>(count * FieldView::kBytes[type]));
   if (count > 0) want(MXNDArraySyncCopyToCPU(array, copy.data(), static_cast<size_t>(count)));
   return copy;
 }
@@ -235,14 +234,14 @@ RG_API int rg_invoke(void* caller, const Invocation* a, NDArrayHandle* outs) {
     RunArgs args{a->structure, c.context.gpu() ? seen.data() : fields.data(), c.field_types.data(), c.field_cols.data(),
                  a->ints, a->max_depth, a->max_nodes, c.recompute, static_cast<int32_t>(fields.size()), a->num_ints,
                  a->returns_nodes, 0, c.lanes, c.lane_library.empty() ? nullptr : c.lane_library.c_str(), fields.data(),
-                 c.context.id, 1};
+                 c.context.id, 1, 1};
     std::unique_ptr<Run> run = make_run(c.program, args);
     auto recorded = std::make_unique<Recorded>();
     // What is computed from parameters for each call comes in `computed`.
     std::vector<NDArrayHandle> shared = c.shared;
     for (size_t i = 0; i < shared.size(); ++i)
       if (shared[i] == nullptr) shared[i] = a->computed[i];
-    bool planned = run->plan->finished();
+    bool planned = run->plan != nullptr && run->plan->finished();
     int64_t rows = planned ? static_cast<int64_t>(run->plan->returned.size())
                            : a->returns_nodes ? run->forest.nodes : run->forest.trees;
     std::vector<int32_t> asked;
@@ -254,22 +253,29 @@ RG_API int rg_invoke(void* caller, const Invocation* a, NDArrayHandle* outs) {
       shape.insert(shape.end(), c.outputs[j].begin(), c.outputs[j].end());
       made.arrays.push_back(make_array(shape, c.type, c.context));
     }
+    auto look_ups = [&] {
+      for (size_t t = 0; t < c.tables.size(); ++t) recorded->rows.arrays.push_back(look_up(c, *run, t));
+    };
+    // Where the order of rows is known, before anybody waits for parameters, which the step before may still write.
+    bool ahead = planned && run->parts == 0;
+    if (c.record && ahead) look_ups();
     Inputs in;
     for (NDArrayHandle array : shared) in.shared.push_back(ready(array));
     for (NDArrayHandle array : c.tables) in.tables.push_back(ready(array));
     for (int32_t i = 0; i < a->num_args; ++i) in.args.push_back(ready(a->args[i]));
     in.seed = a->seed;
     in.snapshot = c.record;
-    run->execution->forward(in);
-    for (size_t i = 0; i < asked.size(); ++i) run->execution->output(asked[i], data_of(made.arrays[i]));
+    std::vector<Wanted> wanted;
+    for (size_t i = 0; i < asked.size(); ++i) wanted.push_back({asked[i], data_of(made.arrays[i])});
+    run->execution->forward_into(in, wanted);
     if (a->max_nodes > 0) {
       made.arrays.push_back(make_integers(run->forest.trees, c.context, [&](int32_t* to) {
         std::copy(run->plan->counts.begin(), run->plan->counts.end(), to);
       }));
     }
     std::vector<NDArrayHandle> inputs;
-    if (c.record) {  // look-ups now: MXNet's threads would have wanted the helpers' cores before
-      for (size_t t = 0; t < c.tables.size(); ++t) recorded->rows.arrays.push_back(look_up(c, *run, t));
+    if (c.record) {
+      if (!ahead) look_ups();
       auto tape = [&](NDArrayHandle array, int32_t part, size_t index) {
         inputs.push_back(array);
         recorded->part.push_back(part);

@@ -49,6 +49,10 @@ class Typed final : public Execution {
     rows_given_ = true;
   }
   void backward(const Outputs& outputs) override;
+  void backward_rows(const Outputs& outputs) override;
+  void backward_sums() override;
+  void begin_backward(const Outputs& outputs);
+  void end_backward();
 
  private:
   using Floats = std::vector<Buffer<T>>;
@@ -125,7 +129,6 @@ class Typed final : public Execution {
   };
   void plan_snapshot();
   class Backward;
-  class Sums;
 
   void plan_sums();
 

@@ -43,7 +43,7 @@ class RunArgs(ctypes.Structure):
         *((name, _i32) for name in ("num_fields", "num_ints", "returns_nodes", "trace", "lanes")),
         ("lane_library", ctypes.c_char_p),
         ("field_device", _p),
-        *((name, _i32) for name in ("device", "resident")),
+        *((name, _i32) for name in ("device", "resident", "chunks")),
     ]
 
 

@@ -85,10 +85,11 @@ def outside(call: Call) -> str:
 
 
 class CoreRun:
-    """A run in the core: planned when it is made, as far as structure alone decides."""
+    """A run in the core: planned when it is made, as far as structure alone decides. `chunks`: a large forest may be
+    cut, as in a block's own calls; it has no plan of its own then."""
 
     def __init__(self, program: CoreProgram, call: Call, fields: Dict[str, np.ndarray], recompute: Recompute = False,
-                 trace: bool = False, lanes: Lanes = WORKERS):
+                 trace: bool = False, lanes: Lanes = WORKERS, chunks: bool = False):
         lib, s, self.handle = program.lib, call.structure, None
         assert lib is not None
         self.lib, self.program, self.structure = lib, program, s
@@ -107,7 +108,7 @@ class CoreRun:
         args = RunArgs(own.handle, *(ctypes.addressof(x) for x in (data, types, cols, ints)), call.max_depth,
                        call.max_nodes, recompute_code(recompute), len(arrays), len(call.ints), call.returns == NODES,
                        trace, lanes.number, lanes.library, ctypes.addressof(data) if on_host else None, lanes.device,
-                       on_host)
+                       on_host, chunks)
         self.fields = arrays  # the core reads them while it runs
         self.handle = lib.rg_run_new(program.handle, ctypes.byref(args))
         if not self.handle:
@@ -136,6 +137,10 @@ class CoreRun:
 
     def figure(self, what: int, index: int = 0) -> int:
         return self.lib.rg_run_figure(self.handle, what, index)
+
+    def chunks(self) -> int:
+        """In how many a large forest is cut; 0: it is not."""
+        return self.figure(10)
 
     def whole(self) -> str:
         """Why what was to be computed part by part is not; empty where it is."""

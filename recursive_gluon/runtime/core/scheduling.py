@@ -8,7 +8,7 @@ from typing import Any, List, NamedTuple, Tuple
 import numpy as np
 
 from ..executor import Call
-from .binding import workers
+from .binding import Recompute, workers
 from .executor import NativeRun
 from .fuse import Instr
 from .programs import CoreRun, Lanes
@@ -34,9 +34,11 @@ class Batch(NamedTuple):
 @dataclass(frozen=True)
 class Scheduling:
     """Shares are of the arithmetic of the forward; ``lanes_*`` are what `lanes` do with it, or would do where the
-    workers run it."""
+    workers run it. A large forest runs in `chunks`, each planned by itself (0: in one); then the other figures are of
+    one plan for all trees."""
 
     runs_on: str
+    chunks: int
     lanes: int
     shards: int
     levels: int
@@ -50,6 +52,8 @@ class Scheduling:
     def __str__(self) -> str:
         least, median, most = self.rows
         return "\n".join([
+            *([f"    in {self.chunks} chunks of whole trees, each planned and run by itself; were they one:"]
+              if self.chunks else []),
             f"    {self.runs_on}, {self.shards} shard{'s' * (self.shards != 1)}, "
             f"{self.levels} levels",
             f"    {self.batches} batches of {least} to {most} rows (median {median:g})",
@@ -75,8 +79,9 @@ def spans_of(run: CoreRun) -> np.ndarray:
     return spans
 
 
-def scheduling(call: Call, lanes: Lanes) -> Scheduling:
-    """Run a call forward on the core and tell how it was planned, and for which lanes."""
+def scheduling(call: Call, lanes: Lanes, recompute: Recompute) -> Scheduling:
+    """Run a call forward on the core and tell how it was planned, and for which lanes; `recompute` is what a block's
+    own calls recompute."""
     native = NativeRun(call)
     native.forward(hold=True)
     run, code = native.run, native.program.encoded.segments
@@ -88,6 +93,7 @@ def scheduling(call: Call, lanes: Lanes) -> Scheduling:
     planned = lanes.number or 2
     found = Scheduling(
         runs_on,
+        0 if lanes.number else _chunks(native, recompute),
         planned,
         run.figure(6),
         len({(b.round, b.level) for b in batches}),
@@ -98,6 +104,15 @@ def scheduling(call: Call, lanes: Lanes) -> Scheduling:
     )
     native.release()
     return found
+
+
+def _chunks(native: NativeRun, recompute: Recompute) -> int:
+    """In how many a block's own call would run."""
+    own = CoreRun(native.program, native.call, native.host.fields, recompute, chunks=True)
+    try:
+        return own.chunks()
+    finally:
+        own.release()
 
 
 def _arithmetic(instr: Instr) -> int:
