@@ -22,8 +22,8 @@ warnings.filterwarnings("ignore")
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "bridge")]
 import observe  # noqa: E402
-from cases import CASES, Case  # noqa: E402
-from random_programs import running  # noqa: E402
+from cases import CASES  # noqa: E402
+from random_programs import program  # noqa: E402
 
 import recursive_gluon as rg  # noqa: E402
 
@@ -44,7 +44,7 @@ def arguments(argv=None):
 def chosen(args):
     yield from (CASES[number] for number in sorted(args.cases or CASES))
     for seed in range(args.programs):
-        yield Case(f"r{seed}", f"the random program of seed {seed}", running(seed))
+        yield program(seed)
 
 
 def explained(converted):

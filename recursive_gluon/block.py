@@ -12,7 +12,7 @@ from ._compat import mx
 from .capture.nodes import EagerNode, Layout, Node
 from .capture.symbols import current_trace
 from .capture.tracer import Body
-from .core_calls import CoreCalls, pick
+from .core_calls import CoreCalls, number_of_lanes, pick
 from .data.forest import Forest, latest_layout
 from .data.tree import Tree
 from .eager import EagerRun, current_run
@@ -68,7 +68,7 @@ class RecursiveBlock(HybridBlock):
 
     def __init__(self, prefix: Optional[str] = None, params=None):
         super().__init__(prefix=prefix, params=params)
-        self._executor, self._max_depth, self._second_order = "auto", 10_000, False
+        self._executor, self._max_depth, self._second_order, self._lanes = "auto", 10_000, False, 0
         self._recompute: Union[bool, int] = False
         self._core = CoreCalls(self)
         self._sources: Dict[Any, "Source"] = {}
@@ -88,6 +88,7 @@ class RecursiveBlock(HybridBlock):
         max_depth: Optional[int] = None,
         recompute: Union[bool, int, None] = None,
         second_order: Optional[bool] = None,
+        lanes: Optional[int] = None,
         **kwargs,
     ):
         """Run calls as graphs; takes what ``HybridBlock.hybridize`` takes, and
@@ -112,6 +113,11 @@ class RecursiveBlock(HybridBlock):
             of embeddings; a body without second order raises SecondOrderError when it is called. Of MXNet's own
             operators few have a second order: a loss that is to be differentiated twice is best written as a
             RecursiveBlock without a node (docs/design/0006).
+        lanes : int, default 0
+            On the core, calls of the block itself run on so many lanes, queues that wait for one another where they
+            must: threads of the processor, streams of a GPU. 0 is the workers, which are faster on a processor; on a
+            GPU it is a number chosen by the core. Results are the same for any number of lanes, bit for bit, and
+            differ from the workers' by rounding. Not with `recompute` or `second_order`.
         """
         if executor is not None and executor not in EXECUTORS:
             raise ValueError(f"executor={executor!r}; there are: {', '.join(sorted(EXECUTORS))}")
@@ -122,14 +128,14 @@ class RecursiveBlock(HybridBlock):
                 f"second_order=True needs the native core, and executor={executor!r} was asked for; leave one of them "
                 f"out"
             )
-        self._executor, self._second_order = executor, second_order
+        recompute = self._recompute if recompute is None else recompute
+        if not isinstance(recompute, int) or (recompute < 1 and recompute is not False):
+            raise ValueError(f"recompute={recompute!r}; expected False, True, or a number of calls to compute at once, "
+                             f"1 or more")
+        self._lanes = number_of_lanes(self._lanes if lanes is None else lanes, executor, recompute, second_order)
+        self._executor, self._second_order, self._recompute = executor, second_order, recompute
         if max_depth is not None:
             self._max_depth = max_depth
-        if recompute is not None:
-            if not isinstance(recompute, int) or (recompute < 1 and recompute is not False):
-                raise ValueError(f"recompute={recompute!r}; expected False, True, or a number of calls to compute at "
-                                 f"once, 1 or more")
-            self._recompute = recompute
         super().hybridize(active, **kwargs)
 
     def _parameters(self) -> list:

@@ -8,18 +8,20 @@ import numpy as np
 
 from ._compat import mx
 from .capture.tracer import regroup_outputs
-from .errors import NativeCoreError
+from .errors import LanesError, NativeCoreError
 from .runtime.core.binding import recompute_code
 from .runtime.core.calls import ALL_OUTPUTS, CoreCaller
 from .runtime.core.second_order import SecondOrderCaller
 from .runtime.executor import NODES
 from .schedule.faults import Unseen
 
-__all__ = ["CoreCalls"]
+__all__ = ["CoreCalls", "number_of_lanes", "pick"]
 
 Caller = Union[CoreCaller, SecondOrderCaller]
 #: callers that are kept; another mode, type of field or context is another one
 _LIMIT = 16
+#: a number that somebody may mean
+_MOST_LANES = 64
 
 
 class _Entry(NamedTuple):
@@ -121,7 +123,8 @@ class CoreCalls:
         if block._second_order and keep:
             caller, why = SecondOrderCaller(call, block._recompute), ""
         else:
-            caller, why = CoreCaller.of(call, [p.name for p in mine if p.grad_req != "null"], block._recompute)
+            wanted = [p.name for p in mine if p.grad_req != "null"]
+            caller, why = CoreCaller.of(call, wanted, block._recompute, block._lanes)
         if len(self.found) >= _LIMIT:
             self.found.clear()
         arrays = [(p, p._data, p._grad) for p in mine]
@@ -142,6 +145,19 @@ def pick(outputs: Any, only: int) -> Any:
     if only not in (0, -1):
         raise IndexError(f"only={only}, but the body returns one output")
     return outputs
+
+
+def number_of_lanes(lanes: Any, executor: str, recompute: Union[bool, int], second_order: bool) -> int:
+    """The number of lanes, if lanes can do what is asked for with them."""
+    if isinstance(lanes, bool) or not isinstance(lanes, (int, np.integer)) or not 0 <= lanes <= _MOST_LANES:
+        raise LanesError(f"lanes={lanes!r}; expected a number from 1 to {_MOST_LANES}, or 0 for the workers")
+    asked = [name for name, is_asked in (
+        (f"recompute={recompute}", recompute), ("second_order=True", second_order),
+        (f"executor={executor!r}", executor not in ("auto", "native"))) if is_asked]
+    if lanes and asked:
+        raise LanesError(f"lanes={lanes} was asked for together with {asked[0]}, which lanes cannot do; leave one of "
+                         f"them out (lanes=0 goes back to the workers)")
+    return int(lanes)
 
 
 def _seed() -> int:

@@ -12,8 +12,8 @@ __all__ = [
     'FieldError', 'UnknownTokenError', 'IndexRangeError', 'VectorsError',
     'TraceError', 'NoBaseCaseError', 'UnseenPath', 'DepthLimitError', 'PathMismatchError', 'VisitError',
     'MissingParamsError', 'MaxNodesError',
-    'SecondOrderError', 'ProgramFormatError', 'ProgramVersionError', 'VerificationError', 'NativeCoreError',
-    'NativeCoreWarning', 'ConversionError',
+    'SecondOrderError', 'LanesError', 'ProgramFormatError', 'ProgramVersionError', 'VerificationError',
+    'NativeCoreError', 'NativeCoreWarning', 'ConversionError',
 ]
 
 
@@ -345,6 +345,21 @@ class SecondOrderError(RecursiveGluonError, NotImplementedError):
     Write it with operators that have one, or leave the flag out where first-order gradients are enough::
 
         net.hybridize()
+    """
+
+
+class LanesError(RecursiveGluonError, ValueError):
+    """``hybridize(lanes=...)`` was asked for with a number that there is not, or with what lanes cannot do.
+
+    Examples
+    --------
+    Runs on lanes keep all rows for the gradient::
+
+        net.hybridize(lanes=2, recompute=True)
+
+    Leave one of them out; ``lanes=0`` goes back to the workers::
+
+        net.hybridize(lanes=0, recompute=True)
     """
 
 

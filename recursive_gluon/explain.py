@@ -14,9 +14,9 @@ from .capture.records import Record
 from .errors import ConversionError
 from .program.ir import Branch, Return
 from .runtime.batched import BatchedRun
-from .runtime.core.binding import workers
+from .runtime.core.devices import lanes_for
 from .runtime.core.memory import MemoryPlan, memory_plan
-from .runtime.core.programs import why_not
+from .runtime.core.programs import WORKERS, Lanes
 from .runtime.core.scheduling import Scheduling, scheduling
 from .runtime.executor import NODES, ROOTS, Call
 from .runtime.recipes import compiled
@@ -60,7 +60,7 @@ class Explanation:
     executor: str
     why_not_native: str
     scheduling: Optional[Scheduling]  # of the native core
-    memory: Optional[MemoryPlan]
+    memory: Optional[MemoryPlan]  # of the workers
     segments: Tuple[Launches, ...]
     records: Tuple[Record, ...]
 
@@ -78,7 +78,7 @@ class Explanation:
             f"  levels      {self.levels} (critical path: {self.critical_path} launches), {self.batches} launches in "
             f"{self.rounds} round{'s' * (self.rounds != 1)}",
             f"  executor    {self.executor}" + (f" (not the native core: {self.why_not_native})" if self.why_not_native
-                                                else f", {workers()} workers"),
+                                                else ""),
             *([] if self.memory is None else [f"  memory      {self.memory}"]),
             "",
             "  batched",
@@ -173,7 +173,7 @@ def explain(net: Any, *args: Any, train: bool = True, nodes: bool = False) -> Un
             )
         )
     program = call.program
-    executor, why = _executor(net, call)
+    executor, why, lanes = _executor(net, call)
     levels = sorted({b.level for b in plan.batches if not b.segment.tail})
     return Explanation(
         net.name,
@@ -192,20 +192,20 @@ def explain(net: Any, *args: Any, train: bool = True, nodes: bool = False) -> Un
         len(levels),
         executor,
         why,
-        scheduling(call) if executor == "native" else None,
-        memory_plan(call, _at_once(net)) if executor == "native" else None,
+        scheduling(call, lanes, net._recompute) if executor == "native" else None,
+        memory_plan(call, _at_once(net)) if executor == "native" and not lanes.number else None,
         tuple(segments),
         tuple(source.tracer.records),
     )
 
 
-def _executor(net: RecursiveBlock, call: Call) -> Tuple[str, str]:
-    """What runs such calls, and why the native core does not."""
+def _executor(net: RecursiveBlock, call: Call) -> Tuple[str, str, Lanes]:
+    """What runs such calls, why the native core does not, and what the core gives them to."""
     chosen = net._executor
     if chosen in ("mxnet", "reference"):
-        return chosen, f"executor={chosen!r} was asked for"
-    why = why_not(call)
-    return ("mxnet" if why else "native"), why
+        return chosen, f"executor={chosen!r} was asked for", WORKERS
+    lanes, why = lanes_for(call, net._lanes, net._recompute)
+    return ("mxnet" if why else "native"), why, lanes
 
 
 def _at_once(net: RecursiveBlock) -> int:

@@ -1,4 +1,4 @@
-"""A run of the native core as a Chrome trace: what ran when on which worker."""
+"""A run of the native core as a Chrome trace: what ran when on which worker or lane."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any, Dict, List
 from ._compat import mx
 from .block import RecursiveBlock
 from .errors import NativeCoreError, TraceError
+from .runtime.core.devices import lanes_for
 from .runtime.core.executor import NativeRun
-from .runtime.core.programs import why_not
 from .runtime.core.scheduling import batches_of, spans_of
 from .runtime.executor import NODES, ROOTS
 
@@ -19,7 +19,7 @@ _BACKWARD = 1000
 
 
 def trace(net: RecursiveBlock, forest: Any, file: str, *args: Any, train: bool = True, nodes: bool = False) -> None:
-    """Run `net` once on the native core and write what its workers did.
+    """Run `net` once on the native core and write what its workers did, or its lanes: a row each.
 
     Parameters
     ----------
@@ -43,24 +43,25 @@ def trace(net: RecursiveBlock, forest: Any, file: str, *args: Any, train: bool =
     if not isinstance(net, RecursiveBlock):
         raise TraceError(f"trace() runs a RecursiveBlock, got {type(net).__name__}")
     _, call = net._prepare(forest, args, train, NODES if nodes else ROOTS)
-    why = why_not(call)
+    lanes, why = lanes_for(call, net._lanes, net._recompute)
     if why:
         raise NativeCoreError(f"{net.name}: the core cannot run this: {why}")
-    run = NativeRun(call, net._recompute, trace=True)
-    run.forward(hold=True)
-    if call.keep:
-        run.backward([mx.nd.ones(o.shape, dtype=o.dtype) for o in run.outputs])
+    with call.ctx:
+        run = NativeRun(call, net._recompute, trace=True, lanes=lanes)
+        run.forward(hold=True)
+        if call.keep:
+            run.backward([mx.nd.ones(o.shape, dtype=o.dtype) for o in run.outputs])
     with open(file, "w", encoding="utf-8") as out:
-        json.dump({"traceEvents": _events(run), "displayTimeUnit": "ns"}, out)
+        json.dump({"traceEvents": _events(run, "lane" if lanes.number else "worker"), "displayTimeUnit": "ns"}, out)
     run.release()
 
 
-def _events(run: NativeRun) -> List[Dict[str, Any]]:
+def _events(run: NativeRun, who: str) -> List[Dict[str, Any]]:
     core, encoded, recipe = run.run, run.program.encoded, run.code.recipe
     spans, batches = spans_of(core), batches_of(core)
     first = int(spans[:, 3].min()) if len(spans) else 0
     events: List[Dict[str, Any]] = [
-        {"name": "thread_name", "ph": "M", "pid": 0, "tid": worker, "args": {"name": f"worker {worker}"}}
+        {"name": "thread_name", "ph": "M", "pid": 0, "tid": worker, "args": {"name": f"{who} {worker}"}}
         for worker in sorted(set(spans[:, 2].tolist()))
     ]
     for number, step, worker, begin, end in spans.tolist():

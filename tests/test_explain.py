@@ -82,7 +82,7 @@ def test_scheduling(forest):
     text = str(found)
     assert '3 batches of 1 to 5 rows (median 2)' in text
     assert 'critical path of 3 batches with 100% of the arithmetic' in text
-    assert 'two lanes: 0 events, makespan 100% of the sum' in text
+    assert '2 lanes: 0 events, makespan 100% of the sum' in text
     assert rg.explain(made(True), forest).scheduling is None
 
 
@@ -92,6 +92,17 @@ def test_scheduling_of_many_trees(forest):
     tree = rg.Tree.from_ptb('(1 (2 a) (3 (1 b) (0 c)))')
     plan = rg.explain(made(False), rg.Forest([tree] * 40, vocab={'a': 0, 'b': 1, 'c': 2})).scheduling
     assert plan.shards > 1 and plan.path_share < 1 and plan.lanes_makespan < 0.8
+
+
+@pytest.mark.skipif(binding.core() is None, reason='no native core on this machine')
+def test_scheduling_on_lanes(forest):
+    net = made(False)
+    net.hybridize(lanes=3)
+    found = rg.explain(net, forest)
+    assert (found.executor, found.scheduling.lanes) == ('native', 3)
+    text = str(found)
+    assert '    3 lanes of cpu(0), 1 shard, 3 levels' in text
+    assert '    3 lanes: 0 events, makespan 100% of the sum' in text
 
 
 @pytest.mark.skipif(binding.core() is None, reason='no native core on this machine')

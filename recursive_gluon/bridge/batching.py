@@ -24,7 +24,7 @@ from ..program.rules.site import Site, flag
 from .values import Row
 from .work import Work
 
-__all__ = ["Group", "plan", "run"]
+__all__ = ["Group", "agenda", "kinds", "plan", "run", "spreads"]
 
 _LEAST = 64  # calls for which batching is tried
 _GAIN = 3  # calls a stacked call must stand for on average
@@ -53,9 +53,9 @@ def plan(work: Work, shared: Set[int], needed: Set[int]) -> Optional[List[Group]
     """
     if len(work.ops) < _LEAST or work.draws or work.statistics:
         return None
-    kinds, signatures = _kinds(work, shared)
+    numbers, signatures = kinds(work, shared)
     groups = [Group(calls, *_stacked(signatures[kind])) if len(calls) > 1 else Group(calls, None, (), ())
-              for kind, calls in _agenda(work, kinds, len(signatures))]
+              for kind, calls in agenda(work.ops, numbers, len(signatures))]
     launches = sum(1 if group.batch is not None else len(group.calls) for group in groups)
     return groups if launches * _GAIN <= len(work.ops) and not _shows(work, groups, shared, needed) else None
 
@@ -65,33 +65,47 @@ def _shows(work: Work, groups: Sequence[Group], shared: Set[int], needed: Set[in
     records, a row is on the tape with all rows of its array."""
     if not work.mode[0] or len(needed) < 2:
         return False
-    mask = sum(1 << i for i, (array, known) in enumerate(zip(work.externals, work.external_avals))
-               if i in shared or (np.issubdtype(known.dtype, np.floating) and id(array) not in work.fed))
+    bits, used = [], 0
+    for i, (array, known) in enumerate(zip(work.externals, work.external_avals)):
+        counts = i in shared or (np.issubdtype(known.dtype, np.floating) and id(array) not in work.fed)
+        bits.append(used if counts else -1)
+        used += counts
+    return spreads(work.ops, groups, bits, needed)
+
+
+def spreads(ops: Sequence[Tuple], groups: Sequence[Group], bits: Sequence[int], needed: Set[int]) -> bool:
+    """Whether a needed value reaches other externals by the rows of its array than by itself. Externals are told apart
+    by `bits`, -1 for those that do not count."""
     starts, number = [], 0
-    for op in work.ops:
+    for op in ops:
         starts.append(number)
         number += op[1]
-    stacked = [0] * number
+    outside = [1 << bit if bit >= 0 else 0 for bit in bits]
+    alone, stacked = [0] * number, [0] * number
+    for op, start in zip(ops, starts):
+        reached = 0
+        for read in op[2:]:
+            reached |= alone[read] if read >= 0 else outside[~read]
+        alone[start:start + op[1]] = [reached] * op[1]
     for group in groups:
         reached, once = 0, group.batch is None
         for at in group.calls:
             reached = 0 if once else reached
-            for read in work.ops[at][2:]:
-                reached |= stacked[read] if read >= 0 else 1 << ~read
+            for read in ops[at][2:]:
+                reached |= stacked[read] if read >= 0 else outside[~read]
             if once:
-                stacked[starts[at]:starts[at] + work.ops[at][1]] = [reached] * work.ops[at][1]
+                stacked[starts[at]:starts[at] + ops[at][1]] = [reached] * ops[at][1]
         if not once:
             for at in group.calls:
-                stacked[starts[at]:starts[at] + work.ops[at][1]] = [reached] * work.ops[at][1]
-    alone = [reached for op, reached in zip(work.ops, work.reach()) for _ in range(op[1])]
-    return any((stacked[n] ^ alone[n]) & mask for n in needed)
+                stacked[starts[at]:starts[at] + ops[at][1]] = [reached] * ops[at][1]
+    return any(stacked[n] != alone[n] for n in needed)
 
 
-def _kinds(work: Work, shared: Set[int]) -> Tuple[List[int], List[Tuple]]:
+def kinds(work: Work, shared: Set[int]) -> Tuple[List[int], List[Tuple]]:
     """The kind of each call, and of each kind: operator, what each input is (a parameter, or the Aval of a row),
     Avals of all inputs and of the outputs."""
     numbers: Dict[Tuple, int] = {}
-    kinds, avals, outside, number = [], work.avals, work.external_avals, 0
+    found, avals, outside, number = [], work.avals, work.external_avals, 0
     signatures: List[Tuple] = []
     for op in work.ops:
         inputs = tuple(avals[r] if r >= 0 else r if ~r in shared else outside[~r] for r in op[2:])
@@ -102,9 +116,9 @@ def _kinds(work: Work, shared: Set[int]) -> Tuple[List[int], List[Tuple]]:
             known = tuple(outside[~i] if isinstance(i, int) else i for i in inputs)
             signatures.append((op[0], tuple(not isinstance(i, int) for i in inputs), known,
                                tuple(avals[number:number + op[1]])))
-        kinds.append(kind)
+        found.append(kind)
         number += op[1]
-    return kinds, signatures
+    return found, signatures
 
 
 _decided: Dict[Tuple, Tuple[Optional[Call], Sequence[bool], Sequence[int]]] = {}
@@ -127,14 +141,14 @@ def _stacked(signature: Tuple) -> Tuple[Optional[Call], Sequence[bool], Sequence
     return found
 
 
-def _agenda(work: Work, kinds: Sequence[int], count: int) -> List[Tuple[int, List[int]]]:
+def agenda(ops: Sequence[Tuple], kinds: Sequence[int], count: int) -> List[Tuple[int, List[int]]]:
     """(kind, calls) in an order in which they can run: of the kinds that are ready the one that is least deep."""
     maker: List[int] = []
-    depth, waits = [0] * len(work.ops), [0] * len(work.ops)
-    readers: List[List[int]] = [[] for _ in work.ops]
+    depth, waits = [0] * len(ops), [0] * len(ops)
+    readers: List[List[int]] = [[] for _ in ops]
     deep, left = [0] * count, [0] * count
     ready: Dict[int, List[int]] = {}
-    for at, op in enumerate(work.ops):
+    for at, op in enumerate(ops):
         deepest = sources = 0
         for read in op[2:]:
             if read >= 0:

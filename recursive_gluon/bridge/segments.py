@@ -16,6 +16,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 from .._compat import mx
 from ..capture.calls import EAGER, Aval, Call, call, operator_handle
 from ..capture.interception import original_invoke
+from .tapes import Inputs
 from .work import Op, Piece
 
 __all__ = ["Segment", "Segments", "launch", "replay"]
@@ -50,10 +51,13 @@ class Segment:
         which a walk from its outputs first leaves them, so random numbers are drawn in that order too.
     steady : set of int
         Inputs that are the same arrays in every call, as parameters are.
+    gradients : dict
+        Arrays with a gradient, by id.
     """
 
-    def __init__(self, piece: Piece, steady: Any):
+    def __init__(self, piece: Piece, steady: Any, gradients: Dict[int, Any]):
         ops, outputs, (mode, _, avals, _) = piece.ops, piece.own, piece.key
+        self._recorded = Inputs(ops, gradients) if mode[0] else None
         readers = Counter(read for op in ops for read in op[2:])
         # MXNet runs operators that touch an array which differs from call to call (an input that is not a parameter,
         # an output) one by one, 2-4 us each, and all others at once, 0.7 us each. So such an array is touched by a
@@ -76,9 +80,10 @@ class Segment:
             self._cached = _CachedOp(graph, (("static_alloc", True), ("static_shape", True), ("data_indices", data),
                                              ("param_indices", parameters)))
 
-    def __call__(self, inputs: Sequence[Any]) -> List[int]:
+    def __call__(self, inputs: List[Any]) -> List[int]:
         """Launch; the handles of the outputs, which become the caller's."""
-        return launch(self._cached.handle, [inputs[i] for i in self.order])
+        arrays = inputs if self._recorded is None else self._recorded.apart(inputs)
+        return launch(self._cached.handle, [arrays[i] for i in self.order])
 
 
 def launch(cached: Any, inputs: List[Any]) -> List[int]:
@@ -159,7 +164,7 @@ class Segments:
         began = perf_counter()
         segment: Optional[Segment] = None
         try:
-            segment = Segment(piece, steady)
+            segment = Segment(piece, steady, self.steady)
         except mx.MXNetError:
             for culprit, inputs in {op[0]: len(op) - 2 for op in piece.ops}.items():
                 if not _compiles(culprit, inputs):

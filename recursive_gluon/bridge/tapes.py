@@ -1,18 +1,26 @@
-"""Which calls may be one graph while MXNet records.
+"""Which calls may be one graph while MXNet records, and which of its inputs that puts on the tape.
 
 A graph is one entry of the tape: a gradient that reaches one of its outputs is computed for all of its inputs, and
 written, zeros too, where unconverted MXNet would have left the gradient of the last time. So all outputs of a graph
 must depend on all that the graph depends on. Calls whose values depend on the same arrays that exist form a class; a
 class whose values only one other class reads, and Python does not hold, joins that one.
+
+MXNet records a call if something that it reads is on the tape, and then has all that it reads there. A graph is
+recorded with all of its inputs, also those that its calls, one by one, would have left off. What is on the tape by
+mistake makes an error of the next gradient that meets it, so a graph gets aliases of such inputs.
 """
 from __future__ import annotations
 
+import ctypes
 import heapq
-from typing import Dict, List, Sequence, Set
+from typing import Any, Dict, List, Sequence, Set, Tuple
 
-from .work import Work
+from .._compat import mx
+from .work import Op, Work
 
-__all__ = ["classes"]
+__all__ = ["Inputs", "classes"]
+
+_LIB, _check = mx.base._LIB, mx.base.check_call
 
 
 def classes(work: Work, group: Sequence[int], needed: Set[int]) -> List[List[int]]:
@@ -76,3 +84,43 @@ def _drawn_in_order(work: Work, groups: List[List[int]], maker: Dict[int, int]) 
     samplers = {maker[value] for value in work.draws}
     drawn = [at for group in groups for at in group if at in samplers]
     return drawn == sorted(drawn)
+
+
+class Inputs:
+    """The inputs of a graph of these calls, while MXNet records; `steady` has arrays with a gradient, by id."""
+
+    def __init__(self, ops: Sequence[Op], steady: Dict[int, Any]):
+        self._ops, self._steady = ops, steady
+        self._found: Dict[Tuple[bool, ...], List[int]] = {}
+
+    def apart(self, arrays: List[Any]) -> List[Any]:
+        """The arrays, as aliases where the calls one by one would leave them off the tape."""
+        taped = tuple([id(array) in self._steady for array in arrays])
+        if self._left_off(taped):  # by all that is known without asking MXNet
+            taped = tuple(known or _is_taped(array) for known, array in zip(taped, arrays))
+            if any(taped):
+                arrays = list(arrays)
+                for i in self._left_off(taped):
+                    arrays[i] = arrays[i].detach()
+        return arrays
+
+    def _left_off(self, taped: Tuple[bool, ...]) -> List[int]:
+        """The inputs that are off the tape after the calls."""
+        found = self._found.get(taped)
+        if found is None:
+            inputs, values = list(taped), []
+            for _, count, *reads in self._ops:
+                recorded = any(values[r] if r >= 0 else inputs[~r] for r in reads)
+                for r in reads:
+                    if recorded and r < 0:
+                        inputs[~r] = True
+                values.extend([recorded] * count)
+            found = self._found[taped] = [i for i, on in enumerate(inputs) if not on]
+        return found
+
+
+def _is_taped(array: Any) -> bool:
+    """Whether an array is on the tape: only of such ones MXNet lets us say whether their gradient is new."""
+    state = ctypes.c_int()
+    _check(_LIB.MXNDArrayGetGradState(array.handle, ctypes.byref(state)))
+    return _LIB.MXNDArraySetGradState(array.handle, state) == 0

@@ -132,7 +132,7 @@ def observe(case, convert, late=False, seed=SEED):
         return frozen(steps) if late else steps
 
 
-def close(a, b):
+def close(a, b, loose=1):
     tolerance = TOLERANCE.get(str(a.dtype))
     if tolerance is None:
         return np.array_equal(a, b)
@@ -141,7 +141,7 @@ def close(a, b):
     if not np.array_equal(finite, np.isfinite(b)) or not np.array_equal(a[~finite], b[~finite], equal_nan=True):
         return False
     a, b = a[finite], b[finite]
-    return np.linalg.norm(a - b) <= tolerance * max(np.linalg.norm(a), NOISE * np.sqrt(a.size))
+    return np.linalg.norm(a - b) <= loose * tolerance * max(np.linalg.norm(a), NOISE * np.sqrt(a.size))
 
 
 def short(value):
@@ -149,38 +149,40 @@ def short(value):
     return text if len(text) <= 100 else text[:97] + "..."
 
 
-def difference(expected, seen, where="", exact=False):
+def difference(expected, seen, where="", exact=False, loose=1):
     """The first difference in words, or None.
 
-    Integers, text, shapes, types, contexts and random draws must be equal; floats must be close.
+    Integers, text, shapes, types, contexts and random draws must be equal; floats must be close, within `loose` times
+    the tolerance.
     """
     if type(expected) is not type(seen):
         return f"{where}: {short(seen)} instead of {short(expected)}"
     if isinstance(expected, (list, tuple)):
         for i, (a, b) in enumerate(zip(expected, seen)):
-            found = difference(a, b, f"{where}[{i}]", exact)
+            found = difference(a, b, f"{where}[{i}]", exact, loose)
             if found:
                 return found
         return None if len(expected) == len(seen) else f"{where}: {len(seen)} items instead of {len(expected)}"
     if isinstance(expected, dict):
         for key in expected:
             if key in seen:
-                found = difference(expected[key], seen[key], f"{where}[{key}]", exact or key in ("draw", "shuffle"))
+                drawn = key in ("draw", "shuffle")
+                found = difference(expected[key], seen[key], f"{where}[{key}]", exact or drawn, loose)
                 if found:
                     return found
         return None if list(expected) == list(seen) else f"{where}: keys {list(seen)} instead of {list(expected)}"
     if isinstance(expected, Array):
         if (expected.kind, expected.ctx) != (seen.kind, seen.ctx):
             return f"{where}: {seen.kind} on {seen.ctx} instead of {expected.kind} on {expected.ctx}"
-        return difference(expected.value, seen.value, where, exact)
+        return difference(expected.value, seen.value, where, exact, loose)
     if isinstance(expected, np.ndarray):
         a, b = f"{expected.dtype} {expected.shape}", f"{seen.dtype} {seen.shape}"
         if a != b:
             return f"{where}: {b} instead of {a}"
-        same = np.array_equal(expected, seen) if exact else close(expected, seen)
+        same = np.array_equal(expected, seen) if exact else close(expected, seen, loose)
     elif isinstance(expected, (float, np.floating)):
         dtype = expected.dtype if isinstance(expected, np.floating) else "float32"  # most came from an array
-        same = close(np.asarray(expected, dtype), np.asarray(seen, dtype))
+        same = close(np.asarray(expected, dtype), np.asarray(seen, dtype), loose)
     else:
         same = expected == seen
     return None if same else f"{where}: {short(seen)} instead of {short(expected)}"

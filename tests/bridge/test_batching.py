@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 import recursive_gluon as rg
 from recursive_gluon._compat import mx
-from recursive_gluon.bridge import batching
+from recursive_gluon.bridge import batching, skeleton
 from recursive_gluon.bridge.convert import conversion_of
 
 nd, gluon, autograd = mx.nd, mx.gluon, mx.autograd
@@ -161,14 +161,14 @@ def test_a_held_value_is_used_later():
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.lists(st.integers(0, 100), max_size=3)), min_size=1, max_size=60))
 def test_the_agenda_runs_every_call_after_what_it_reads(calls):
-    work = batching.Work((0, 0, 0), False)
-    for at, (_, reads) in enumerate(calls):
-        work.ops.append((None, 1, *[read % at if at else ~0 for read in reads]))
+    ops = [(None, 1, *[read % at if at else ~0 for read in reads]) for at, (_, reads) in enumerate(calls)]
     kinds = [kind for kind, _ in calls]
-    order = batching._agenda(work, kinds, 4)
+    order = batching.agenda(ops, kinds, 4)
+    if skeleton._compiled:
+        assert order == skeleton._python[batching, "agenda"](ops, kinds, 4)
     done = set()
     for kind, group in order:
         assert all(kinds[at] == kind for at in group)
-        assert all(read < 0 or read in done for at in group for read in work.ops[at][2:])
+        assert all(read < 0 or read in done for at in group for read in ops[at][2:])
         done.update(group)
     assert done == set(range(len(calls)))

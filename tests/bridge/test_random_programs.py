@@ -2,9 +2,8 @@
 import ast
 
 import pytest
-from cases import Case
 from observe import compare, identity, observe
-from random_programs import Writer, running
+from random_programs import STEPS, Writer, program
 
 from recursive_gluon._compat import mx
 
@@ -15,9 +14,9 @@ SEEDS = range(10)
 @pytest.mark.parametrize("late", [False, True], ids=["each step", "late"])
 def test_unconverted_twice_is_equal(seed, late):
     print(f"the random program of seed {seed}\n{Writer(seed).source}")
-    case = Case(seed, f"random program {seed}", running(seed))
+    case = program(seed)
     first = observe(case, identity, late)
-    assert len(first) == 16 and "raised" not in first[-1]
+    assert len(first) == STEPS and "raised" not in first[-1]
     assert compare(first, observe(case, identity, late)) == ("right", "")
 
 
@@ -34,7 +33,7 @@ def test_all_features_occur():
 
 def test_most_steps_succeed():
     """A program that only fails would show nothing."""
-    steps = [step for seed in SEEDS for step in observe(Case(seed, "", running(seed)), identity)]
+    steps = [step for seed in SEEDS for step in observe(program(seed), identity)]
     failed = sum(type(step["shown"][0]).__name__ == "Raised" for step in steps)
     assert failed < 0.2 * len(steps)
     assert all(not step["recording"] for step in steps) and not mx.autograd.is_recording()

@@ -229,11 +229,16 @@ def test_memory_that_is_not_there():
     assert lib.rg_borrowed_bytes() == before  # nothing is kept by a call without a gradient
 
 
-def test_a_trace_of_a_run(tmp_path):
+@pytest.mark.parametrize("lanes", [0, 2])
+def test_a_trace_of_a_run(tmp_path, lanes):
     net = tree_lstm()
+    net.hybridize(lanes=lanes)
     file = tmp_path / "trace.json"
     rg.trace(net, forest(), str(file))
-    events = [e for e in json.loads(file.read_text())["traceEvents"] if e["ph"] == "X"]
+    written = json.loads(file.read_text())["traceEvents"]
+    names = {e["args"]["name"] for e in written if e["ph"] == "M"}
+    assert names == {"lane 0", "lane 1"} if lanes else "worker 0" in names
+    events = [e for e in written if e["ph"] == "X"]
     assert {e["cat"] for e in events} == {"forward", "backward", "sums"}
     batches = [e for e in events if e["cat"] != "sums"]
     assert all(e["dur"] >= 0 and e["args"]["rows"] > 0 for e in batches)

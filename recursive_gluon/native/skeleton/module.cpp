@@ -1,6 +1,7 @@
 // The module: setup() gets Python's objects by name, the functions then stand for MXNet's.
 #include <string>
 
+#include "batches.h"
 #include "launches.h"
 #include "put_off.h"
 #include "views.h"
@@ -56,7 +57,7 @@ PyObject* setup(PyObject*, PyObject* names) {
       take_type(names, "NDArrayBase", g.base) && take_type(names, "ndarray", g.numpy_array) &&
       take_type(names, "NDArray", g.legacy_array) && take_type(names, "LazyLegacy", g.lazy_legacy) &&
       take_type(names, "LazyNumPy", g.lazy_numpy) && take_type(names, "Value", g.value) &&
-      take_type(names, "Log", g.log) && take_type(names, "Context", g.context_kind) && take(names, "thread", g.thread) && take(names, "call", g.find_call) &&
+      take_type(names, "Log", g.log) && take_type(names, "Work", g.work_kind) && take_type(names, "Context", g.context_kind) && take(names, "thread", g.thread) && take(names, "call", g.find_call) &&
       take(names, "invoke", g.invoke) &&
       take(names, "array_aval", g.array_aval) && take(names, "has_gradient", g.has_gradient) &&
       take(names, "launch", g.launch) && take(names, "check_call", g.check_call) &&
@@ -103,6 +104,9 @@ PyMethodDef g_functions[] = {
     {"launch", plain(launch), METH_FASTCALL, "Stands for launch of bridge/segments.py."},
     {"modes", modes, METH_NOARGS, "Stands for modes of bridge/log.py."},
     {"held", held, METH_O, "Stands for held of bridge/work.py."},
+    {"kinds", plain(kinds), METH_FASTCALL, "Stands for kinds of bridge/batching.py."},
+    {"agenda", plain(agenda), METH_FASTCALL, "Stands for agenda of bridge/batching.py."},
+    {"spreads", plain(spreads), METH_FASTCALL, "Stands for spreads of bridge/batching.py."},
     {"get_item", plain(get_item), METH_FASTCALL | METH_KEYWORDS, "Stands for __getitem__ of a lazy array."},
     {"reshape", plain(reshape), METH_FASTCALL | METH_KEYWORDS, "Stands for reshape or reshape_view of a lazy array."},
     {"cast", plain(cast), METH_FASTCALL | METH_KEYWORDS, "Stands for astype of a lazy array."},

@@ -97,6 +97,7 @@ PyObject* put_off(const Invocation& asked) {
   PyTuple_SET_ITEM(noted.get(), 0, Ref::to(op.get()).release());
   PyTuple_SET_ITEM(noted.get(), 1, PyLong_FromSsize_t(count));
   for (Py_ssize_t i = 0; i < asked.num_arrays; ++i) PyTuple_SET_ITEM(noted.get(), i + 2, PyLong_FromSsize_t(reads[i]));
+  PyObject_GC_UnTrack(noted.get());  // a Call and numbers; see make_lazy
   PyTypeObject* lazy = g.call_numpy.of(op.get()) == Py_True ? g.lazy_numpy : g.lazy_legacy;
   bool listed = count != 1 || g.call_as_list.of(op.get()) == Py_True;
   made = Ref(listed ? PyList_New(count) : make_lazy(lazy, log, first, PyTuple_GET_ITEM(results.get(), 0)));

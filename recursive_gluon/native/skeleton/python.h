@@ -79,7 +79,7 @@ struct Methods {
 // What Python tells about itself in setup().
 struct Python {
   PyTypeObject *base = nullptr, *numpy_array = nullptr, *legacy_array = nullptr;  // MXNet's
-  PyTypeObject *lazy_legacy = nullptr, *lazy_numpy = nullptr, *value = nullptr, *log = nullptr;
+  PyTypeObject *lazy_legacy = nullptr, *lazy_numpy = nullptr, *value = nullptr, *log = nullptr, *work_kind = nullptr;
   PyTypeObject* context_kind = nullptr;
   Ref thread, find_call;                   // the thread's log is an attribute of the first
   // What the functions here stand for:

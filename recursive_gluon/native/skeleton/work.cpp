@@ -25,6 +25,10 @@ PyObject* make_lazy(PyTypeObject* kind, PyObject* log, Py_ssize_t number, PyObje
   g.value_aval.set(value.get(), aval);
   g.handle.set(array.get(), value.get());
   g.writable.set(array.get(), Py_True);
+  // A program puts off tens of thousands of calls, and each collection of garbage would look at all that they made. No
+  // cycle goes through these, but that of a log to itself; an array of mx.np has a dict, in which there may be anything.
+  PyObject_GC_UnTrack(value.get());
+  if (kind == g.lazy_legacy) PyObject_GC_UnTrack(array.get());
   return array.release();
 }
 

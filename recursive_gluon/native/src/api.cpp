@@ -4,8 +4,8 @@
 #include <new>
 
 #include "api.h"
-#include "backend.h"
 #include "blas.h"
+#include "chunks.h"
 #include "interrupt.h"
 #include "lane_execution.h"
 #include "parted.h"
@@ -50,16 +50,27 @@ std::unique_ptr<Run> make_run(const std::shared_ptr<const Program>& program, con
   if (!program->keep && (f.nodes > 64 || program->largest_matrix > 100000)) expect_run();
   for (int32_t i = 0; i < a.num_fields; ++i) {
     check(a.field_types[i] >= 0 && a.field_types[i] < 6, Kind::kProgram, "the type of a field");
-    f.fields.push_back({a.field_data[i], static_cast<int32_t>(a.field_types[i]), f.nodes, a.field_cols[i]});
+    f.fields.push_back({a.field_data[i], static_cast<int32_t>(a.field_types[i]), f.nodes, a.field_cols[i],
+                        a.field_device == nullptr ? nullptr : a.field_device[i]});
   }
   f.check(*program);
-  run->plan = std::make_unique<Plan>(*program, f, std::vector<int64_t>(a.ints, a.ints + a.num_ints), a.max_depth,
-                                     a.returns_nodes != 0, a.max_nodes);
+  PlanArgs with{std::vector<int64_t>(a.ints, a.ints + a.num_ints), a.max_depth, a.returns_nodes != 0};
+  bool parted = program->keep && a.recompute > 0;
+  if (a.chunks != 0 && a.lanes == 0 && !parted && a.max_nodes <= 0) {
+    std::vector<Chunk> chunks = cut_large(*program, f);
+    run->chunks = static_cast<int64_t>(chunks.size());
+    if (!chunks.empty()) {
+      run->execution = make_chunked(*program, f, with, std::move(chunks));
+      run->execution->recompute = a.recompute != 0;
+      return run;
+    }
+  }
+  run->plan = std::make_unique<Plan>(*program, f, with.ints, a.max_depth, with.nodes, a.max_nodes);
   if (run->plan->frames.waiting.empty())  // structure alone decides
     while (run->plan->next_round()) {}
   if (a.lanes < 0)
     throw Error(Kind::kProgram, "a run on " + std::to_string(a.lanes) + " lanes; expected 0 (the workers) or a number of lanes");
-  if (program->keep && a.recompute > 0 && a.lanes == 0) {
+  if (parted && a.lanes == 0) {
     Parts parts = cut_forest(*run->plan, a.recompute);
     run->whole = a.trace ? "a trace shows one plan" : parts.whole;
     if (run->whole.empty()) {
@@ -70,9 +81,8 @@ std::unique_ptr<Run> make_run(const std::shared_ptr<const Program>& program, con
     }
   }
   if (a.lanes == 0) run->execution = make_execution(*run->plan);
-  else run->execution = make_lane_execution(*run->plan, a.lane_library == nullptr
-                                                            ? make_cpu_backend(a.lanes)
-                                                            : make_cuda_backend(a.lane_library, 0, a.lanes));
+  else
+    run->execution = make_lane_execution(*run->plan, lend_backend(a.lane_library, a.device, a.lanes), a.resident != 0);
   run->execution->recompute = a.recompute != 0;
   run->execution->trace = a.trace != 0;
   return run;
@@ -168,29 +178,38 @@ RG_API int rg_run_backward(void* run, const void** ograds, const int64_t* counts
   });
 }
 
-// Figures of a run; -1 for what there is not.
+// Figures of a run; -1 for what there is not, or where it cannot be planned.
 RG_API int64_t rg_run_figure(void* run, int32_t what, int64_t index) {
   const Run& r = *static_cast<Run*>(run);
-  const Plan& plan = *r.plan;
   auto of = [&](const std::vector<int64_t>& list) {
     return index >= 0 && index < static_cast<int64_t>(list.size()) ? list[static_cast<size_t>(index)] : -1;
   };
-  switch (what) {
-    case 0: return plan.rounds;
-    case 1: return static_cast<int64_t>(plan.batches.size());
-    case 2: return r.execution->bytes();
-    case 3: return of(plan.segment_size);
-    case 4: return of(plan.layout_size);  // rows of a buffer
-    case 5: return of(plan.layout_rows);  // the same, if no row were used again
-    case 6: return plan.shards;
-    case 7: {
-      Footprint bytes = r.execution->planned();
-      return of({bytes.block, bytes.apart, bytes.without_reuse});
+  auto figure = [&]() -> int64_t {
+    switch (what) {
+      case 2: return r.execution->bytes();
+      case 7: {
+        Footprint bytes = r.execution->planned();
+        return of({bytes.block, bytes.apart, bytes.without_reuse});
+      }
+      case 8: return r.parts;               // 0: the forest is not cut
+      case 9: return r.largest_part;        // frames
+      case 10: return r.chunks;             // 0: the forest is not cut
+      default: break;
     }
-    case 8: return r.parts;               // 0: the forest is not cut
-    case 9: return r.largest_part;        // frames
-    default: return -1;
-  }
+    if (r.plan == nullptr) return -1;
+    switch (what) {
+      case 0: return r.plan->rounds;
+      case 1: return static_cast<int64_t>(r.plan->batches.size());
+      case 3: return of(r.plan->segment_size);
+      case 4: return of(r.plan->layout_size);  // rows of a buffer
+      case 5: return of(r.plan->layout_rows);  // the same, if no row were used again
+      case 6: return r.plan->shards;
+      default: return -1;
+    }
+  };
+  int64_t found = -1;
+  guarded([&] { found = figure(); });
+  return found;
 }
 // Why a run that was to be computed part by part is not; empty where it is.
 RG_API const char* rg_run_whole(void* run) { return static_cast<Run*>(run)->whole.c_str(); }
@@ -218,6 +237,11 @@ RG_API int64_t rg_run_spans(void* run, int64_t* to) {
       ++n;
     }
   return n;
+}
+
+// Whether a backend can be made, and computes; see rg_error() for why not.
+RG_API int rg_try_lanes(const char* library, int32_t device, int32_t lanes) {
+  return guarded([&] { try_backend(*lend_backend(library, device, lanes)); });
 }
 
 RG_API int32_t rg_workers(int32_t count) {  // sets it where `count` is positive

@@ -20,6 +20,9 @@ struct RunArgs {
   int32_t num_fields, num_ints, returns_nodes, trace;
   int32_t lanes;            // 0: the workers; else so many lanes of a backend
   const char* lane_library; // of the CUDA backend; null: the processor
+  const void** field_device;  // fields in the lanes' memory, null for what is not there; or null
+  int32_t device, resident;   // resident: all that a run is given and gives back lies in the lanes' memory
+  int32_t chunks;           // whether a large forest may be cut into chunks; the run has no plan of its own then
 };
 constexpr int64_t kEachBatch = -1;
 

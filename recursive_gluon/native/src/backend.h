@@ -6,7 +6,7 @@
 // once; what they point to (host memory of copies, programs and maps of launches) stays as it is until synchronise().
 //
 // What goes wrong in a call is thrown there. What goes wrong in a lane is thrown by synchronise(), once; until then the
-// lanes pass over what they are given, so that nothing waits forever.
+// lanes pass over what they are given, so that nothing waits forever. So does Ctrl-C, with Error kInterrupt.
 #pragma once
 
 #include <cstddef>
@@ -61,7 +61,7 @@ class Backend {
   virtual const char* name() const = 0;
   virtual int32_t lanes() const = 0;
 
-  // Aligned to 64 bytes or more. No lane may still use what is freed: synchronise() before.
+  // Aligned to 64 bytes or more. No lane may still use what is freed: synchronise() before. These two, from any thread.
   virtual void* alloc(size_t bytes) = 0;
   virtual void free(void* block) = 0;
 
@@ -75,6 +75,8 @@ class Backend {
   virtual void events(int32_t count) = 0;  // there are events 0 ... count - 1, or more
   virtual void record(int32_t lane, int32_t event) = 0;
   virtual void wait(int32_t lane, int32_t event) = 0;
+  virtual void stamp(int32_t lane, int64_t* when) = 0;  // steady_ns() when the lane comes here
+  virtual void stop() = 0;                 // what was given and has not begun is passed over, as far as the device can
   virtual void synchronise() = 0;          // returns when all lanes have run what they were given
 };
 

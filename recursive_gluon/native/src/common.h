@@ -1,6 +1,7 @@
 // What every part of the core uses: errors that reach Python, and small helpers.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <stdexcept>
 #include <string>
@@ -28,6 +29,10 @@ struct Error : std::runtime_error {
   Kind kind;
   Error(Kind kind, const std::string& what) : std::runtime_error(what), kind(kind) {}
 };
+
+inline int64_t steady_ns() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 inline void check(bool ok, Kind kind, const char* what) {
   if (!ok) throw Error(kind, what);

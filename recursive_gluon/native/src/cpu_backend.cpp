@@ -1,5 +1,6 @@
 // Lanes on the processor: each is a thread with a queue, events are counters.
 #include <algorithm>
+#include <chrono>
 #include <condition_variable>
 #include <cstring>
 #include <deque>
@@ -11,6 +12,7 @@
 #include "backend.h"
 #include "blas.h"
 #include "common.h"
+#include "interrupt.h"
 #include "memory.h"
 
 namespace rg {
@@ -48,9 +50,9 @@ class Failure {
     std::lock_guard<std::mutex> guard(mutex_);
     return error_ != nullptr;
   }
-  void note() {
+  void note(std::exception_ptr error) {
     std::lock_guard<std::mutex> guard(mutex_);
-    if (error_ == nullptr) error_ = std::current_exception();
+    if (error_ == nullptr) error_ = error;
   }
   void rethrow() {
     std::exception_ptr error;
@@ -86,9 +88,10 @@ class Lane {
     }
     changed_.notify_all();
   }
-  void drain() {
+  // Whether the lane comes to rest within some time.
+  bool rests(std::chrono::milliseconds time) {
     std::unique_lock<std::mutex> lock(mutex_);
-    changed_.wait(lock, [&] { return tasks_.empty() && !busy_; });
+    return changed_.wait_for(lock, time, [&] { return tasks_.empty() && !busy_; });
   }
 
   // Room for a kernel, aligned for vectors.
@@ -100,6 +103,7 @@ class Lane {
 
  private:
   void work() {
+    SignalsHeld here;
     std::unique_lock<std::mutex> lock(mutex_);
     for (;;) {
       changed_.wait(lock, [&] { return !tasks_.empty() || closed_; });
@@ -165,8 +169,15 @@ class CpuBackend final : public Backend {
       passed_.wait(lock, [&] { return events_[event].passed >= number; });
     });
   }
+  void stamp(int32_t lane, int64_t* when) override {
+    give(lane, [when](Lane&) { *when = steady_ns(); });
+  }
+  void stop() override { failure_.note(std::make_exception_ptr(Error(Kind::kInterrupt, "interrupted"))); }
   void synchronise() override {
-    for (auto& lane : lanes_) lane->drain();
+    LongRun here;
+    for (auto& lane : lanes_)
+      while (!lane->rests(std::chrono::milliseconds(50)))
+        if (here.interrupted()) stop();
     failure_.rethrow();
   }
 
@@ -194,7 +205,7 @@ class CpuBackend final : public Backend {
       try {
         task(on);
       } catch (...) {
-        failure_.note();
+        failure_.note(std::current_exception());
       }
     });
   }

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "backend.h"
+#include "common.h"
 
 namespace rg {
 
@@ -19,7 +20,10 @@ class DeviceBuffer {
     other.size_ = 0;
   }
   ~DeviceBuffer() {
-    if (data_ != nullptr) backend_->free(data_);
+    try {
+      if (data_ != nullptr) backend_->free(data_);
+    } catch (const Error&) {  // a device that failed has said so already
+    }
   }
 
   T* data() const { return data_; }

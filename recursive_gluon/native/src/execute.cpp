@@ -65,27 +65,46 @@ Buffer<T>& Typed<T>::buffer(const Array& a) {
 
 template <class T>
 void Typed<T>::backward(const Outputs& outputs) {
+  begin_backward(outputs);
+  Backward job(*this, true, !recompute);
+  run(job, workers_for(0, plan_.batches.size(), 2));
+  end_backward();
+}
+
+template <class T>
+void Typed<T>::backward_rows(const Outputs& outputs) {
+  begin_backward(outputs);
+  Backward job(*this, true, false);
+  run(job, workers_for(0, plan_.batches.size(), 2));
+}
+
+template <class T>
+void Typed<T>::backward_sums() {
+  if (!recompute) {
+    Backward job(*this, false, true);
+    run(job, workers_for(0, plan_.batches.size(), 2));
+  }
+  end_backward();
+}
+
+template <class T>
+void Typed<T>::begin_backward(const Outputs& outputs) {
   check(p_.keep, Kind::kInternal, "nothing was kept for a gradient");
   grads_ = &outputs;
   if (workers_for(0, plan_.batches.size(), 2) > 1) expect_run();
-  plan_.make_readers();
+  plan_.make_readers(outputs.ograds);
   const Function& root = p_.functions[p_.root];
   for (size_t j = 0; j < root.out_ports.size(); ++j) {
     int32_t port = root.out_ports[j];
-    if (!p_.ports[port].floating) continue;
+    if (!p_.ports[port].floating || outputs.ograds[j] == nullptr) continue;
     T* to = given_ports_[port].data() + plan_.output_base[j] * p_.ports[port].cols;
-    size_t bytes = static_cast<size_t>(plan_.returned_rows() * p_.ports[port].cols) * sizeof(T);
-    if (outputs.ograds[j] != nullptr) std::memcpy(to, outputs.ograds[j], bytes);
-    else std::memset(to, 0, bytes);
+    std::memcpy(to, outputs.ograds[j], static_cast<size_t>(plan_.returned_rows() * p_.ports[port].cols) * sizeof(T));
   }
   plan_sums();
-  Backward job(*this);
-  int32_t workers = workers_for(0, plan_.batches.size(), 2);
-  run(job, workers);
-  if (!recompute) {
-    Sums sums(*this);
-    run(sums, workers);
-  }
+}
+
+template <class T>
+void Typed<T>::end_backward() {
   give_fields_and_args();
   grads_ = nullptr;
 }
@@ -269,7 +288,7 @@ void Typed<T>::transpose_matrices(size_t first_batch) {
   Turning job(*this, turns);
   int64_t size = 0;
   for (const Turn& turn : turns) size += turn.rows * turn.cols;
-  run(job, size > 50000 ? worker_count() : 1);
+  run(job, size > 50000 && !alone ? worker_count() : 1);
 }
 
 template <class T>
@@ -288,6 +307,7 @@ std::vector<uint8_t> Typed<T>::truths(const Frames::Waiting& decision) const {
 // steps are long; to hand over one of a few microseconds costs as much as to run it.
 template <class T>
 int32_t Typed<T>::workers_for(size_t first, size_t last, double times) const {
+  if (alone) return 1;
   double total = 0;
   for (size_t b = first; b < last; ++b) {
     const Batch& batch = plan_.batches[b];

@@ -54,7 +54,7 @@ std::shared_ptr<const Structure> join(int64_t n, const TreeView* const* trees) {
 NDArrayHandle packed(const Structure& s, const LayoutView& layout, bool dag, int32_t device) {
   int64_t used = kHeader + layout.name_words + static_cast<int64_t>(s.words.size());
   int64_t width = (used + s.trees - 1) / s.trees;
-  NDArrayHandle array = make_array({s.trees, width}, 4, device);
+  NDArrayHandle array = make_array({s.trees, width}, 4, {1, device});
   auto* to = static_cast<int32_t*>(data_of(array));
   const int32_t header[kHeader] = {kMagic, kVersion, static_cast<int32_t>(s.trees), static_cast<int32_t>(s.nodes),
                                    static_cast<int32_t>(s.edges), static_cast<int32_t>(layout.name_words), dag ? kDag : 0, 0};
@@ -73,7 +73,7 @@ NDArrayHandle joined(int64_t n, const TreeView* const* trees, int64_t nodes, int
   shape.insert(shape.end(), dims, dims + layout.ndims[field]);
   int64_t row = 4;
   for (int64_t d = 0; d < layout.ndims[field]; ++d) row *= dims[d];
-  NDArrayHandle array = make_array(shape, layout.types[field], device);
+  NDArrayHandle array = make_array(shape, layout.types[field], {1, device});
   auto* to = static_cast<char*>(data_of(array));
   for (int64_t t = 0; t < n; ++t) {
     size_t bytes = static_cast<size_t>(trees[t]->nodes * row);

@@ -30,6 +30,24 @@ Forest::Forest(std::shared_ptr<const Structure> of)
       tree_offsets(structure->tree_offsets), roots(structure->roots), child_offsets(structure->child_offsets),
       children(structure->children), leaf(structure->leaf.data()) {}
 
+Forest::Forest(const Forest& whole, int64_t first, int64_t last) {
+  int64_t node = whole.tree_offsets[first], end = whole.tree_offsets[last], edge = whole.child_offsets[node];
+  auto own = std::make_shared<Structure>(last - first, end - node, whole.child_offsets[end] - edge);
+  for (int64_t t = 0; t <= own->trees; ++t)
+    own->tree_offsets[t] = whole.tree_offsets[first + t] - static_cast<int32_t>(node);
+  for (int64_t t = 0; t < own->trees; ++t) own->roots[t] = whole.roots[first + t] - static_cast<int32_t>(node);
+  for (int64_t n = 0; n <= own->nodes; ++n)
+    own->child_offsets[n] = whole.child_offsets[node + n] - static_cast<int32_t>(edge);
+  for (int64_t e = 0; e < own->edges; ++e) {
+    int32_t child = whole.children[edge + e];
+    own->children[e] = child < 0 ? -1 : child - static_cast<int32_t>(node);
+  }
+  own->leaf.assign(whole.leaf + node, whole.leaf + end);
+  *this = Forest(std::move(own));
+  first_tree = whole.first_tree + first;
+  for (const FieldView& field : whole.fields) fields.push_back(field.from(node, nodes));
+}
+
 void Forest::check(const Program& program) const {
   auto want = [](bool ok) { rg::check(ok, Kind::kArity, "the fields of the forest are not those of the program"); };
   want(fields.size() == program.field_cols.size());
@@ -47,6 +65,8 @@ Frames::Frames(const Program& program, const Forest& forest, int64_t max_depth)
       FrameTable& table = tables[f];
       for (auto* column : {&table.node, &table.tree, &table.depth, &table.site}) column->reserve(forest.nodes);
       table.caller.reserve(forest.nodes);
+      unit_entry.reserve(2 * forest.nodes);
+      unit_segment.reserve(2 * forest.nodes);
     }
     tables[f].arg_unit.resize(function.arg_ports.size());
     tables[f].out_unit.resize(function.out_ports.size());
@@ -104,6 +124,17 @@ Ids Frames::start(const Part& part) {
   return ids;
 }
 
+void Frames::Calls::clear(size_t num_args) {
+  node.clear();
+  tree.clear();
+  depth.clear();
+  ints.clear();
+  caller.clear();
+  caller_key.clear();
+  args.resize(num_args);
+  for (auto& column : args) column.clear();
+}
+
 void Frames::Calls::root(int32_t at, int32_t of_tree) {
   node.push_back(at);
   tree.push_back(of_tree);
@@ -114,7 +145,11 @@ void Frames::Calls::root(int32_t at, int32_t of_tree) {
 
 void Frames::push(int32_t block, int64_t frame, int64_t parent) {
   Pending& pending = pending_[block];
-  if (pending.frames.empty()) order_.push_back(block);
+  if (pending.frames.empty()) {
+    order_.push_back(block);
+    start_list(pending.frames);
+    start_list(pending.parents);
+  }
   pending.frames.push_back(frame);
   pending.parents.push_back(parent);
 }
@@ -124,9 +159,10 @@ void Frames::grow() {
     std::vector<int32_t> order;
     order.swap(order_);
     for (int32_t block : order) {
-      Pending now;
-      std::swap(now, pending_[block]);
-      enter(block, now.frames, now.parents);
+      std::swap(now_, pending_[block]);
+      enter(block, now_.frames, now_.parents);
+      now_.frames.clear();
+      now_.parents.clear();
     }
   }
 }
@@ -134,10 +170,13 @@ void Frames::grow() {
 void Frames::enter(int32_t b, const Ids& frames, const Ids& parents) {
   const Block& block = program_.blocks[b];
   int64_t first = static_cast<int64_t>(block_frames[b].size()), n = static_cast<int64_t>(frames.size());
+  start_list(block_frames[b]);
+  start_list(parent_entry[b]);
   block_frames[b].insert(block_frames[b].end(), frames.begin(), frames.end());
   parent_entry[b].insert(parent_entry[b].end(), parents.begin(), parents.end());
   for (int32_t s : block.segments) {
     Ids& units = segment_units[s];
+    start_list(units);
     int64_t unit = static_cast<int64_t>(unit_segment.size());
     for (int64_t i = 0; i < n; ++i) {
       units.push_back(unit + i);
@@ -161,8 +200,10 @@ void Frames::enter(int32_t b, const Ids& frames, const Ids& parents) {
       break;
     }
     case End::kBranch: {
-      Ids entries(n);
-      std::vector<int64_t> answers(n);
+      Ids& entries = entries_;
+      std::vector<int64_t>& answers = answers_;
+      entries.resize(n);
+      answers.resize(n);
       for (int64_t i = 0; i < n; ++i) {
         entries[i] = first + i;
         Number answer = evaluate(block.test, block.function, frames[i]);
@@ -203,10 +244,11 @@ void Frames::decide(int32_t block, const Ids& entries, const std::vector<uint8_t
 void Frames::call(int32_t s, const Ids& frames, int64_t first) {
   const Site& site = program_.sites[s];
   const FrameTable& table = tables[site.function];
-  Calls calls;
-  calls.args.resize(site.captures.size() + site.carries.size());
+  Calls& calls = calls_;
+  calls.clear(site.captures.size() + site.carries.size());
   std::vector<int64_t> ints(site.ints.size());
   int64_t begin = static_cast<int64_t>(callee[s].size());
+  start_list(callee[s]);
   bool own = site.for_each;  // a loop's frames are its own, in order: never shared
   int64_t base = tables[site.callee].size();
   for (size_t i = 0; i < frames.size(); ++i) {
@@ -276,6 +318,7 @@ Ids Frames::make(int32_t f, const Calls& calls, int32_t site, bool own) {
   FrameTable& table = tables[f];
   int32_t num_ints = function.num_ints;
   bool shared = function.shared() && !own;
+  for (auto& column : table.out_unit) start_list(column);
   Ids ids(calls.node.size());
   for (size_t i = 0; i < ids.size(); ++i) {
     const int64_t* ints = calls.ints.data() + i * num_ints;
@@ -307,7 +350,7 @@ Ids Frames::make(int32_t f, const Calls& calls, int32_t site, bool own) {
 uint64_t Frames::key(int32_t f, int32_t node, int32_t tree, const int64_t* ints, int32_t site, bool root,
                      uint64_t caller_key, bool shared) const {
   // A shared frame without a node belongs to no tree: trees that reach it in another order must not alter it.
-  uint64_t k = mix(static_cast<uint64_t>(f) + 1, static_cast<uint64_t>(shared && node < 0 ? 0 : tree));
+  uint64_t k = mix(static_cast<uint64_t>(f) + 1, static_cast<uint64_t>(shared && node < 0 ? 0 : forest_.first_tree + tree));
   k = mix(k, node >= 0 ? static_cast<uint64_t>(node - forest_.tree_offsets[tree]) : ~uint64_t(0));
   for (int32_t i = 0; i < program_.functions[f].num_ints; ++i) k = mix(k, static_cast<uint64_t>(ints[i]));
   return shared ? k : mix(mix(k, static_cast<uint64_t>(site + 1)), root ? 0 : caller_key);

@@ -14,9 +14,17 @@ namespace rg {
 struct FieldView {
   const void* data = nullptr;
   int32_t type = 0;  // 0 float32, 1 float64, 2 int32, 3 int64, 4 uint8, 5 int8
+  static constexpr int64_t kBytes[] = {4, 8, 4, 8, 1, 1};
   int64_t rows = 0, cols = 0;
+  const void* device = nullptr;  // the same in the memory of the lanes that run on it, if it is there
   double at(int64_t i) const;
   bool floating() const { return type < 2; }
+  FieldView from(int64_t row, int64_t count) const {
+    auto shifted = [&](const void* to) {
+      return to == nullptr ? nullptr : static_cast<const char*>(to) + row * cols * kBytes[type];
+    };
+    return {shifted(data), type, count, cols, shifted(device)};
+  }
 };
 struct Forest {
   std::shared_ptr<const Structure> structure;
@@ -24,8 +32,11 @@ struct Forest {
   const int32_t *tree_offsets = nullptr, *roots = nullptr, *child_offsets = nullptr, *children = nullptr;
   const uint8_t* leaf = nullptr;
   std::vector<FieldView> fields;
+  int64_t first_tree = 0;        // of a larger forest: draws are numbered by its trees
   Forest() = default;
   explicit Forest(std::shared_ptr<const Structure> of);
+  // Trees first ... last of another, whose fields stay where they are.
+  Forest(const Forest& whole, int64_t first, int64_t last);
   void check(const Program& program) const;  // throws Error kArity where fields do not fit
 };
 
@@ -38,6 +49,12 @@ struct Fault : Error {
 };
 
 using Ids = std::vector<int64_t>;
+
+// Room for the first elements at once: a plan has many lists, and most are short.
+template <class T>
+void start_list(std::vector<T>& list) {
+  if (list.capacity() == 0) list.reserve(64);
+}
 
 // A part of a forest, for a plan of its own: frames of the root function on nodes (see parts.h). Rows in what is kept
 // between parts are given beside them.
@@ -116,6 +133,7 @@ class Frames {
     std::vector<int64_t> ints, caller;
     std::vector<uint64_t> caller_key;
     std::vector<std::vector<int64_t>> args;
+    void clear(size_t num_args);
     void root(int32_t at, int32_t of_tree);  // a call from outside
   };
 
@@ -134,6 +152,11 @@ class Frames {
   int64_t max_depth_;
   std::vector<Pending> pending_;
   std::vector<int32_t> order_;
+  // Kept from use to use, because they are needed at every level:
+  Pending now_;
+  Calls calls_;
+  Ids entries_;
+  std::vector<int64_t> answers_;
 };
 
 uint64_t mix(uint64_t a, uint64_t b);  // as schedule/keys.py

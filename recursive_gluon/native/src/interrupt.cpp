@@ -85,10 +85,26 @@ bool InterruptWatch::interrupted() {
   return since;
 }
 
+SignalsHeld::SignalsHeld() {
+  sigset_t held;
+  sigfillset(&held);
+  for (int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS}) sigdelset(&held, fault);
+  pthread_sigmask(SIG_BLOCK, &held, &before_);
+}
+SignalsHeld::~SignalsHeld() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+
+void SignalsHeld::let_in() {
+  sigset_t held;
+  pthread_sigmask(SIG_SETMASK, &before_, &held);
+  pthread_sigmask(SIG_SETMASK, &held, nullptr);
+}
+
 void set_poll(Poll poll) { g_poll.store(poll); }
 
 LongRun::LongRun() : outer_(t_long_run), asked_(std::chrono::steady_clock::now()) {
-  if (outer_ == nullptr) t_long_run = this;
+  if (outer_ != nullptr) return;
+  t_long_run = this;
+  signals_.emplace();
 }
 
 LongRun::~LongRun() {
@@ -102,7 +118,11 @@ bool LongRun::interrupted() {
   if (poll == nullptr || now - asked_ <= std::chrono::milliseconds(100)) return false;
   asked_ = now;
   if (!watch_ && !on_main_thread()) watch_.emplace();
-  return (!watch_ || watch_->interrupted()) && poll() != 0;
+  signals_->let_in();
+  if (watch_ && !watch_->interrupted()) return false;
+  int ends = 1;
+  poll(&ends);
+  return ends != 0;
 }
 
 void LongRun::check() {

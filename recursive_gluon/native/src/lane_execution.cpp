@@ -9,13 +9,15 @@
 namespace rg {
 
 template <class T>
-LaneExecution<T>::LaneExecution(Plan& plan, std::unique_ptr<Backend> backend)
-    : plan_(plan), p_(plan.program), backend_(std::move(backend)), lookups_(plan) {
+LaneExecution<T>::LaneExecution(Plan& plan, std::shared_ptr<LentBackend> lent, bool resident)
+    : Work(std::move(lent), resident), plan_(plan), p_(plan.program), lookups_(plan) {
   size_t segments = p_.segments.size();
   for (Floats* list : {&ports_, &given_ports_}) list->resize(p_.ports.size());
   for (Floats* list : {&fields_, &given_fields_}) list->resize(p_.field_cols.size());
   for (Floats* list : {&shared_, &shared_grads_}) list->resize(p_.shared.size());
   for (Floats* list : {&tables_, &table_grads_}) list->resize(p_.table_rows.size());
+  table_grads_at_.resize(p_.table_rows.size());
+  shared_grads_at_.resize(p_.shared.size());
   for (auto* list : {&saved_, &made_}) list->resize(segments);
   temps_.resize(segments);
   slots_.resize(segments);
@@ -33,17 +35,14 @@ LaneExecution<T>::LaneExecution(Plan& plan, std::unique_ptr<Backend> backend)
   if (plan_.finished()) lookups_.number();
 }
 
-// After an error lanes may still be running: what they use stays until they have come to rest.
 template <class T>
-LaneExecution<T>::~LaneExecution() {
-  try {
-    backend_->synchronise();
-  } catch (const Error&) {  // it was told by the call that failed
-  }
+void LaneExecution<T>::forward(const Inputs& inputs) {
+  hold([&] { run_forward(inputs); });
+  if (trace) take_spans(spans);
 }
 
 template <class T>
-void LaneExecution<T>::forward(const Inputs& inputs) {
+void LaneExecution<T>::run_forward(const Inputs& inputs) {
   check(!recompute, Kind::kProgram,
         "a run with recompute was given to lanes, which keep all rows; run it without, or on the workers (lanes=0)");
   seed_ = inputs.seed;
@@ -58,16 +57,14 @@ void LaneExecution<T>::forward(const Inputs& inputs) {
     for (size_t a = 0; a < plan_.outside.size() && first == 0; ++a) {
       const Outside& from = plan_.outside[a];
       int64_t cols = p_.ports[from.port].cols;
-      if (from.rows > 0)
-        backend_->upload(0, port(from.port) + from.first * cols, inputs.args[a],
-                         static_cast<size_t>(from.rows * cols) * sizeof(T));
+      bring(port(from.port) + from.first * cols, inputs.args[a], from.rows * cols);
     }
     send_rows();
     settle();
     std::vector<std::vector<int32_t>> after(plan_.batches.size() - first);
     for (size_t b = first; b < plan_.batches.size(); ++b)
       for (int32_t next : plan_.batches[b].after) after[b - first].push_back(next - static_cast<int32_t>(first));
-    run_batches(first, after, &Segment::forward);
+    run_batches(first, after, &Segment::forward, 0);
     first = plan_.batches.size();
     if (plan_.finished()) break;
     for (const Frames::Waiting& decision : plan_.decisions()) plan_.settle(decision, truths(decision));
@@ -76,7 +73,19 @@ void LaneExecution<T>::forward(const Inputs& inputs) {
 
 template <class T>
 void LaneExecution<T>::output(int32_t index, void* to) {
-  fetch(p_.functions[p_.root].out_ports[index], plan_.output_rows(index), static_cast<T*>(to));
+  hold([&] {
+    int32_t port = p_.functions[p_.root].out_ports[index];
+    Ids rows = plan_.output_rows(index);
+    int64_t count = static_cast<int64_t>(rows.size());
+    fetch({ports_[port].data(), p_.ports[port].cols, list(std::move(rows)), nullptr}, count, p_.ports[port].cols, {to, Req::kWrite});
+  });
+}
+
+template <class T>
+void LaneExecution<T>::use_rows(const std::vector<const void*>& rows) {
+  if (!resident_) return;
+  for (size_t t = 0; t < rows.size(); ++t) tables_at_[t] = static_cast<const T*>(rows[t]);
+  rows_given_ = true;
 }
 
 template <class T>
@@ -88,16 +97,18 @@ int64_t LaneExecution<T>::lookups(int32_t table) const {
 template <class T>
 void LaneExecution<T>::backward(const Outputs& outputs) {
   check(p_.keep, Kind::kInternal, "nothing was kept for a gradient");
-  plan_.make_readers();
-  send_gradients(outputs);
-  settle();
-  std::vector<std::vector<int32_t>> after(plan_.batches.size());
-  for (size_t b = 0; b < after.size(); ++b)
-    for (int32_t next : plan_.batches[b].after) after[next].push_back(static_cast<int32_t>(b));
-  run_batches(0, after, &Segment::backward);
-  sum(outputs);
-  take_gradients(outputs);
-  settle();
+  hold([&] {
+    plan_.make_readers();
+    send_gradients(outputs);
+    settle();
+    std::vector<std::vector<int32_t>> after(plan_.batches.size());
+    for (size_t b = 0; b < after.size(); ++b)
+      for (int32_t next : plan_.batches[b].after) after[next].push_back(static_cast<int32_t>(b));
+    run_batches(0, after, &Segment::backward, 1000);
+    sum(outputs);
+    take_gradients(outputs);
+  });
+  if (trace) take_spans(spans);
 }
 
 template <class T>
@@ -116,93 +127,38 @@ int64_t LaneExecution<T>::bytes() {
   return total * static_cast<int64_t>(sizeof(T));
 }
 
-// -- between host and backend --------------------
-template <class T>
-template <class N>
-void LaneExecution<T>::put(DeviceBuffer<N>& to, const N* from, int64_t size) {
-  if (size == 0) return;
-  to.reserve(*backend_, size);
-  backend_->upload(0, to.data(), from, static_cast<size_t>(size) * sizeof(N));
-}
-
-template <class T>
-void LaneExecution<T>::zero(T* to, int64_t size) {
-  held_.emplace_back(static_cast<size_t>(size), T(0));
-  backend_->upload(0, to, held_.back().data(), static_cast<size_t>(size) * sizeof(T));
-}
-
-template <class T>
-void LaneExecution<T>::take(const Gradient& grad, const T* from, int64_t size) {
-  T* to = static_cast<T*>(grad.data);
-  if (grad.req == Req::kAdd) {
-    added_.push_back({to, std::vector<T>(static_cast<size_t>(size))});
-    to = added_.back().from.data();
-  }
-  backend_->download(0, to, from, static_cast<size_t>(size) * sizeof(T));
-}
-
-template <class T>
-void LaneExecution<T>::settle() {
-  backend_->synchronise();
-  held_.clear();
-  gathered_.clear();
-  for (const Added& a : added_)
-    for (size_t i = 0; i < a.from.size(); ++i) a.to[i] += a.from[i];
-  added_.clear();
-}
-
-// Rows that are gathered or summed, one after another into host memory.
-template <class T>
-void LaneExecution<T>::fetch(const Source<T>& rows, int64_t count, int64_t cols, const Gradient& to) {
-  if (count * cols == 0) return;
-  auto at = copies_.find(cols);
-  if (at == copies_.end()) {
-    EwProgram copy;
-    copy.cols = static_cast<int32_t>(cols);
-    copy.inputs = {{0, false}};
-    copy.outputs = {{0, 0}};
-    copy.prepare();
-    at = copies_.emplace(cols, std::move(copy)).first;
-  }
-  gathered_.emplace_back();
-  DeviceBuffer<T>& room = gathered_.back();
-  room.reserve(*backend_, count * cols);
-  Launch<T> l;
-  l.rows = count;
-  l.in = {rows};
-  l.out = {{room.data(), cols}};
-  l.ew = &at->second;
-  backend_->launch(0, l);
-  take(to, room.data(), count * cols);
-}
-
-template <class T>
-void LaneExecution<T>::fetch(int32_t port, const Ids& rows, T* to) {
-  int64_t cols = p_.ports[port].cols;
-  DeviceBuffer<int64_t> index;
-  put(index, rows.data(), static_cast<int64_t>(rows.size()));
-  fetch({ports_[port].data(), cols, index.data(), nullptr}, static_cast<int64_t>(rows.size()), cols, {to, Req::kWrite});
-  settle();
-}
-
 // -- forward --------------------
 template <class T>
 void LaneExecution<T>::send_inputs(const Inputs& inputs) {
   check(inputs.shared.size() == static_cast<size_t>(p_.shared_inputs) && inputs.tables.size() == p_.table_rows.size(),
         Kind::kProgram, "a run lacks parameters");
   check(inputs.args.size() == plan_.outside.size(), Kind::kProgram, "arguments for the roots");
+  bool changes = p_.keep && inputs.snapshot;  // before backward has read it
   for (int32_t i = 0; i < p_.shared_inputs; ++i)
-    put(shared_[i], static_cast<const T*>(inputs.shared[i]), p_.shared[i].size);
-  for (size_t i = p_.shared_inputs; i < p_.shared.size(); ++i) shared_[i].reserve(*backend_, p_.shared[i].size);
-  for (size_t t = 0; t < tables_.size(); ++t)
-    put(tables_[t], static_cast<const T*>(inputs.tables[t]), p_.table_rows[t] * p_.table_cols[t]);
-  std::vector<Buffer<T>> converted(fields_.size());
-  for (size_t f = 0; f < fields_.size(); ++f)
-    if (p_.field_cols[f] > 0)
-      put(fields_[f], field_rows(plan_.forest.fields[f], converted[f]), plan_.forest.nodes * p_.field_cols[f]);
-  zeros_.reserve(*backend_, p_.widest_zeros);
+    shared_at_.push_back(placed(shared_[i], inputs.shared[i], p_.shared[i].size, changes));
+  for (size_t i = p_.shared_inputs; i < p_.shared.size(); ++i) {
+    shared_[i].reserve(backend_, p_.shared[i].size);
+    shared_at_.push_back(shared_[i].data());
+  }
+  for (size_t t = 0; t < tables_.size(); ++t)  // backward reads the rows that it is given
+    tables_at_.push_back(placed(tables_[t], inputs.tables[t], p_.table_rows[t] * p_.table_cols[t], false));
+  converted_.resize(fields_.size());
+  fields_at_.resize(fields_.size());
+  for (size_t f = 0; f < fields_.size(); ++f) {
+    const FieldView& field = plan_.forest.fields[f];
+    int64_t size = plan_.forest.nodes * p_.field_cols[f];
+    if (size == 0) continue;
+    if (resident_ && field.device != nullptr && field.type == (sizeof(T) == 4 ? 0 : 1)) {
+      fields_at_[f] = placed(fields_[f], field.device, size, changes);
+      continue;
+    }
+    put(fields_[f], field_rows(field, converted_[f]), size);
+    fields_at_[f] = fields_[f].data();
+  }
+  zeros_.reserve(backend_, p_.widest_zeros);
   zero(zeros_.data(), p_.widest_zeros);
   settle();
+  converted_.clear();
 }
 
 template <class T>
@@ -216,7 +172,7 @@ template <class T>
 void LaneExecution<T>::make_room(bool first) {
   for (size_t i = 0; i < ports_.size(); ++i) {
     int64_t cols = p_.ports[i].cols, old = first ? 0 : ports_[i].size();
-    ports_[i].reserve(*backend_, plan_.layout_size[p_.ports[i].layout] * cols, old);
+    ports_[i].reserve(backend_, plan_.layout_size[p_.ports[i].layout] * cols, old);
     if (first) zero(ports_[i].data(), cols);
   }
   for (size_t s = 0; s < p_.segments.size(); ++s) {
@@ -224,13 +180,13 @@ void LaneExecution<T>::make_room(bool first) {
     int64_t all = plan_.segment_size[s];
     if (all == 0) continue;
     for (size_t i = 0; i < segment.saved.size(); ++i)
-      saved_[s][i].reserve(*backend_, all * segment.saved[i], saved_[s][i].size());
+      saved_[s][i].reserve(backend_, all * segment.saved[i], saved_[s][i].size());
     const std::vector<int64_t>& largest = plan_.largest[s];
     temps_[s].resize(std::max(temps_[s].size(), largest.size()));
     for (size_t shard = 0; shard < largest.size(); ++shard) {
       temps_[s][shard].resize(segment.temps.size());
       for (size_t i = 0; i < segment.temps.size(); ++i)
-        temps_[s][shard][i].reserve(*backend_, largest[shard] * segment.temps[i]);
+        temps_[s][shard][i].reserve(backend_, largest[shard] * segment.temps[i]);
     }
   }
 }
@@ -255,11 +211,10 @@ void LaneExecution<T>::make_rows(size_t s, size_t k, int64_t begin) {
   const Slot& slot = p_.segments[s].slots[k];
   int64_t all = plan_.segment_size[s];
   if (begin == all) return;
-  made_[s][k].reserve(*backend_, all * slot.cols, begin * slot.cols);
-  held_.emplace_back(static_cast<size_t>((all - begin) * slot.cols));
-  std::vector<T>& rows = held_.back();
+  made_[s][k].reserve(backend_, all * slot.cols, begin * slot.cols);
+  std::vector<T>& rows = numbers((all - begin) * slot.cols);
   for (int64_t r = begin; r < all; ++r) make_row(plan_, s, slot, r, seed_, rows.data() + (r - begin) * slot.cols);
-  backend_->upload(0, made_[s][k].data() + begin * slot.cols, rows.data(), rows.size() * sizeof(T));
+  backend_.upload(0, made_[s][k].data() + begin * slot.cols, rows.data(), rows.size() * sizeof(T));
 }
 
 template <class T>
@@ -269,10 +224,15 @@ std::vector<uint8_t> LaneExecution<T>::truths(const Frames::Waiting& decision) {
   Ids rows;
   for (int64_t entry : decision.entries)
     rows.push_back(plan_.row(port.layout, plan_.frames.unit_of(block.test_segment, decision.block, entry)));
-  std::vector<T> values(rows.size() * static_cast<size_t>(port.cols));
-  fetch(block.test_port, rows, values.data());
-  std::vector<uint8_t> answers(rows.size());
-  for (size_t i = 0; i < answers.size(); ++i) answers[i] = values[i * static_cast<size_t>(port.cols)] != T(0);
+  if (rows.empty()) return {};
+  std::vector<T> values(rows.size());
+  int64_t count = static_cast<int64_t>(rows.size());
+  T* there = room(count);
+  gather({ports_[block.test_port].data(), port.cols, list(std::move(rows)), nullptr}, count, 1, there);
+  backend_.download(0, values.data(), there, values.size() * sizeof(T));
+  settle();
+  std::vector<uint8_t> answers;
+  for (T value : values) answers.push_back(value != T(0));
   return answers;
 }
 
@@ -286,11 +246,11 @@ void LaneExecution<T>::send_gradients(const Outputs& outputs) {
   for (size_t i = 0; i < p_.ports.size(); ++i) {
     if (!p_.ports[i].floating) continue;
     send(port_readers_[i], plan_.port_readers[i]);
-    given_ports_[i].reserve(*backend_, plan_.port_readers[i].size * p_.ports[i].cols);
+    given_ports_[i].reserve(backend_, plan_.port_readers[i].size * p_.ports[i].cols);
   }
   for (size_t f = 0; f < p_.field_cols.size(); ++f) {
     send(field_readers_[f], plan_.field_readers[f]);
-    given_fields_[f].reserve(*backend_, plan_.field_readers[f].size * p_.field_cols[f]);
+    given_fields_[f].reserve(backend_, plan_.field_readers[f].size * p_.field_cols[f]);
   }
   const Function& root = p_.functions[p_.root];
   for (size_t j = 0; j < root.out_ports.size(); ++j) {
@@ -300,19 +260,18 @@ void LaneExecution<T>::send_gradients(const Outputs& outputs) {
     int64_t size = static_cast<int64_t>(plan_.output_rows(static_cast<int32_t>(j)).size()) * cols;
     T* to = given_port(port) + plan_.output_base[j] * cols;
     if (outputs.ograds[j] == nullptr) zero(to, size);
-    else backend_->upload(0, to, outputs.ograds[j], static_cast<size_t>(size) * sizeof(T));
+    else bring(to, outputs.ograds[j], size);
   }
   for (size_t t = 0; t < table_grads_.size(); ++t) {
     int64_t size = std::max<int64_t>(lookups_.rows[t], 1) * p_.table_cols[t];  // the caller's array has a row at least
-    table_grads_[t].reserve(*backend_, size);
-    zero(table_grads_[t].data(), size);
+    table_grads_at_[t] = made_at(table_grads_[t], t < outputs.tables.size() ? outputs.tables[t] : Gradient(), size);
+    zero(table_grads_at_[t], size);
   }
   for (int32_t id = 0; id < p_.shared_inputs; ++id) {
     const Gradient& grad = outputs.shared[id];
     if (grad.req == Req::kNull) continue;
-    shared_grads_[id].reserve(*backend_, p_.shared[id].size);
-    if (grad.req == Req::kAdd) put(shared_grads_[id], static_cast<const T*>(grad.data), p_.shared[id].size);
-    else zero(shared_grads_[id].data(), p_.shared[id].size);
+    shared_grads_at_[id] = made_at(shared_grads_[id], grad, p_.shared[id].size);
+    zero(shared_grads_at_[id], p_.shared[id].size);
   }
 }
 
@@ -329,39 +288,34 @@ void LaneExecution<T>::sum(const Outputs& outputs) {
     for (const Sum& sum : list)
       for (const Operand& o : sum.instr->in) cost.back() += static_cast<double>(plan_.segment_size[sum.segment] * o.cols);
   }
-  LanePlan lanes = plan_lanes(std::vector<std::vector<int32_t>>(chains.size()), cost, backend_->lanes());
-  issue(lanes, *backend_, [&](int32_t chain, int32_t lane) {
+  LanePlan lanes = plan_lanes(std::vector<std::vector<int32_t>>(chains.size()), cost, backend_.lanes());
+  issue(lanes, backend_, [&](int32_t chain, int32_t lane) {
     for (const Sum& sum : *chains[chain]) {
       Batch all;
       all.segment = sum.segment;
       std::vector<Source<T>> in;
       for (const Operand& o : sum.instr->in) in.push_back(Operands<T, LaneExecution>::source(*this, all, o, 0));
       const Operand& o = sum.instr->out[0];
-      std::vector<Target<T>> out{{shared_grads_[o.id].data() + o.offset, o.stride}};
-      backend_->launch(lane, launch_of(*sum.instr, plan_.segment_size[sum.segment], std::move(in), std::move(out), T(1)));
+      std::vector<Target<T>> out{{shared_grads_at_[o.id] + o.offset, o.stride}};
+      auto l = launch_of(*sum.instr, plan_.segment_size[sum.segment], std::move(in), std::move(out), T(1));
+      timed(trace, -1 - sum.segment, 2000, lane, [&] { backend_.launch(lane, l); });
     }
   });
-  backend_->synchronise();
+  settle();
 }
 
 template <class T>
 void LaneExecution<T>::take_gradients(const Outputs& outputs) {
-  auto asked = [](const Gradient& grad) { return grad.req != Req::kNull && grad.data != nullptr; };
-  for (int32_t id = 0; id < p_.shared_inputs; ++id)  // what is added to is in the sums already
-    if (asked(outputs.shared[id])) take({outputs.shared[id].data, Req::kWrite}, shared_grads_[id].data(), p_.shared[id].size);
-  for (size_t t = 0; t < outputs.tables.size(); ++t) {
-    int64_t rows = std::max<int64_t>(lookups_.rows[t], 1);
-    if (asked(outputs.tables[t])) take(outputs.tables[t], table_grads_[t].data(), rows * p_.table_cols[t]);
-  }
+  for (int32_t id = 0; id < p_.shared_inputs; ++id) take(outputs.shared[id], shared_grads_at_[id], p_.shared[id].size);
+  for (size_t t = 0; t < outputs.tables.size(); ++t)
+    take(outputs.tables[t], table_grads_at_[t], std::max<int64_t>(lookups_.rows[t], 1) * p_.table_cols[t]);
   for (size_t f = 0; f < outputs.fields.size(); ++f) {
-    if (!asked(outputs.fields[f])) continue;
     int64_t cols = p_.field_cols[f];
     fetch({given_field(static_cast<int32_t>(f)), cols, field_readers_[f].index.data(), field_readers_[f].start.data()},
           plan_.forest.nodes, cols, outputs.fields[f]);
   }
   for (size_t a = 0; a < outputs.args.size(); ++a) {
     const Outside& from = plan_.outside[a];
-    if (!asked(outputs.args[a]) || from.rows == 0) continue;
     int64_t cols = p_.ports[from.port].cols;
     fetch({given_port(from.port), cols, given_rows(from.port), given_start(from.port) + from.first}, from.rows, cols,
           outputs.args[a]);
@@ -375,28 +329,34 @@ void LaneExecution<T>::launch(int32_t lane, const Batch& b, const Instr& i) {
   std::vector<Target<T>> out;
   for (const Operand& o : i.in) in.push_back(Operands<T, LaneExecution>::source(*this, b, o, 0));
   for (const Operand& o : i.out) out.push_back(Operands<T, LaneExecution>::target(*this, b, o, 0));
-  backend_->launch(lane, launch_of(i, b.stop - b.start, std::move(in), std::move(out)));
+  backend_.launch(lane, launch_of(i, b.stop - b.start, std::move(in), std::move(out)));
 }
 
 // Batches `first` and on: a chain each, of the launches of `code`. Returns when they have run.
+// Their steps count from `step`.
 template <class T>
-void LaneExecution<T>::run_batches(size_t first, const std::vector<std::vector<int32_t>>& after, Code code) {
+void LaneExecution<T>::run_batches(size_t first, const std::vector<std::vector<int32_t>>& after, Code code, int32_t step) {
   std::vector<double> cost;
   for (size_t c = 0; c < after.size(); ++c) {
     const Batch& b = plan_.batches[first + c];
     cost.push_back(0);
     for (const Instr& i : p_.segments[b.segment].*code) cost.back() += microseconds(i, static_cast<double>(b.stop - b.start));
   }
-  issue(plan_lanes(after, cost, backend_->lanes()), *backend_, [&](int32_t chain, int32_t lane) {
-    const Batch& b = plan_.batches[first + static_cast<size_t>(chain)];
-    for (const Instr& i : p_.segments[b.segment].*code) launch(lane, b, i);
+  LongRun here;
+  issue(plan_lanes(after, cost, backend_.lanes()), backend_, [&](int32_t chain, int32_t lane) {
+    here.check();
+    size_t number = first + static_cast<size_t>(chain);
+    const Batch& b = plan_.batches[number];
+    int32_t at = step;
+    for (const Instr& i : p_.segments[b.segment].*code)
+      timed(trace, static_cast<int32_t>(number), at++, lane, [&] { launch(lane, b, i); });
   });
-  backend_->synchronise();
+  settle();
 }
 
-std::unique_ptr<Execution> make_lane_execution(Plan& plan, std::unique_ptr<Backend> backend) {
-  if (plan.program.scalar == 8) return std::make_unique<LaneExecution<double>>(plan, std::move(backend));
-  return std::make_unique<LaneExecution<float>>(plan, std::move(backend));
+std::unique_ptr<Execution> make_lane_execution(Plan& plan, std::shared_ptr<LentBackend> lent, bool resident) {
+  if (plan.program.scalar == 8) return std::make_unique<LaneExecution<double>>(plan, std::move(lent), resident);
+  return std::make_unique<LaneExecution<float>>(plan, std::move(lent), resident);
 }
 
 }  // namespace rg

@@ -2,11 +2,7 @@
 // chains that plan_lanes() deals out to lanes. The host plans, makes draws and integers, and takes decisions.
 #pragma once
 
-#include <deque>
-#include <map>
-
-#include "device_buffer.h"
-#include "execute.h"
+#include "lane_work.h"
 #include "lanes.h"
 #include "lookups.h"
 #include "operands.h"
@@ -14,21 +10,26 @@
 namespace rg {
 
 template <class T>
-class LaneExecution final : public Execution {
+class LaneExecution final : public Execution, private LaneWork<T> {
+  using Work = LaneWork<T>;
+
  public:
-  LaneExecution(Plan& plan, std::unique_ptr<Backend> backend);
-  ~LaneExecution() override;
+  LaneExecution(Plan& plan, std::shared_ptr<LentBackend> lent, bool resident);
 
   void forward(const Inputs& inputs) override;
   void output(int32_t index, void* to) override;
   int64_t lookups(int32_t table) const override;
   void looked_up(int32_t table, int32_t* to) const override { lookups_.write(table, to); }
-  // The tables were copied when forward ran: backward reads what forward read.
-  void use_rows(const std::vector<const void*>&) override {}
+  // Tables that were copied are as they were when forward ran.
+  void use_rows(const std::vector<const void*>& rows) override;
   void backward(const Outputs& outputs) override;
   int64_t bytes() override;
 
  private:
+  using Work::backend_, Work::resident_;
+  using Work::hold, Work::settle, Work::timed, Work::take_spans;
+  using Work::put, Work::bring, Work::placed, Work::numbers, Work::list, Work::room, Work::zero, Work::gather;
+  using Work::in_place, Work::made_at, Work::take, Work::fetch;
   using Floats = std::vector<DeviceBuffer<T>>;
   struct Rows {
     DeviceBuffer<int64_t> index, start;
@@ -42,30 +43,22 @@ class LaneExecution final : public Execution {
   }
   T* port(int32_t id) const { return ports_[id].data(); }
   T* made(int32_t s, int32_t k) const { return made_[s][k].data(); }
-  const T* shared(int32_t id) const { return shared_[id].data(); }
-  const T* field(int32_t id) const { return fields_[id].data(); }
-  const T* table(int32_t id) const { return tables_[id].data(); }
+  const T* shared(int32_t id) const { return shared_at_[id]; }
+  const T* field(int32_t id) const { return fields_at_[id]; }
+  const T* table(int32_t id) const { return tables_at_[id]; }
   const T* zeros() const { return zeros_.data(); }
   T* given_port(int32_t id) const { return given_ports_[id].data(); }
   T* given_field(int32_t id) const { return given_fields_[id].data(); }
-  T* table_grad(int32_t id) const { return table_grads_[id].data(); }
-  bool rows_given() const { return false; }
+  T* table_grad(int32_t id) const { return table_grads_at_[id]; }
+  bool rows_given() const { return rows_given_; }
   const int64_t* slot_index(int32_t s, int32_t k) const { return slots_[s][k].index.data(); }
   const int64_t* slot_start(int32_t s, int32_t k) const { return slots_[s][k].start.data(); }
   const int64_t* lookup_index(int32_t s, int32_t k) const { return lookup_rows_[s][k].data(); }
   const int64_t* given_rows(int32_t port) const { return port_readers_[port].index.data(); }
   const int64_t* given_start(int32_t port) const { return port_readers_[port].start.data(); }
 
-  // -- between host and backend, on lane 0 --------------------
-  template <class N>
-  void put(DeviceBuffer<N>& to, const N* from, int64_t size);
-  void zero(T* to, int64_t size);
-  void take(const Gradient& grad, const T* from, int64_t size);
-  void fetch(const Source<T>& rows, int64_t count, int64_t cols, const Gradient& to);
-  void fetch(int32_t port, const Ids& rows, T* to);
-  void settle();  // waits for all lanes; what was held for them goes
-
   // -- forward --------------------
+  void run_forward(const Inputs& inputs);
   void send_inputs(const Inputs& inputs);
   void prologue();
   void make_room(bool first);
@@ -81,34 +74,29 @@ class LaneExecution final : public Execution {
   // -- launches --------------------
   using Code = std::vector<Instr> Segment::*;
   void launch(int32_t lane, const Batch& b, const Instr& i);
-  void run_batches(size_t first, const std::vector<std::vector<int32_t>>& after, Code code);
+  void run_batches(size_t first, const std::vector<std::vector<int32_t>>& after, Code code, int32_t step);
 
   Plan& plan_;
   const Program& p_;
-  std::unique_ptr<Backend> backend_;  // before the buffers, which give their memory back to it
   Lookups lookups_;
   uint64_t seed_ = 0;
-  Floats shared_, fields_, tables_, ports_;
+  Floats shared_, fields_, tables_, ports_;  // of inputs: copies, empty for what is read where it lies
+  std::vector<const T*> shared_at_, fields_at_, tables_at_;
+  std::vector<Buffer<T>> converted_;         // fields, on their way
+  bool rows_given_ = false;
   std::vector<Floats> saved_, made_;
   std::vector<std::vector<Floats>> temps_;  // by segment, shard
   DeviceBuffer<T> zeros_;
   std::vector<std::vector<Rows>> slots_;
   std::vector<std::vector<DeviceBuffer<int64_t>>> lookup_rows_;
   std::vector<int64_t> rows_before_;        // by segment: rows of earlier rounds
-  Floats given_ports_, given_fields_, table_grads_, shared_grads_;
+  Floats given_ports_, given_fields_, table_grads_, shared_grads_;  // empty for what is written where it is wanted
+  std::vector<T*> table_grads_at_, shared_grads_at_;
   std::vector<Rows> port_readers_, field_readers_;
-  std::map<int64_t, EwProgram> copies_;     // by columns: a program that copies rows
-  // Until settle(): host memory that lanes read, memory that they gather in, numbers that are to be added to the caller's.
-  std::deque<std::vector<T>> held_;
-  std::deque<DeviceBuffer<T>> gathered_;
-  struct Added {
-    T* to;
-    std::vector<T> from;
-  };
-  std::deque<Added> added_;
 };
 
 // `plan` has had its rounds if structure alone decides; else forward() makes them.
-std::unique_ptr<Execution> make_lane_execution(Plan& plan, std::unique_ptr<Backend> backend);
+// `resident`: what Inputs, output() and Outputs point to lies in the backend's memory, else in the host's.
+std::unique_ptr<Execution> make_lane_execution(Plan& plan, std::shared_ptr<LentBackend> lent, bool resident);
 
 }  // namespace rg

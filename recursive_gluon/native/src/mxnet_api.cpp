@@ -34,6 +34,13 @@ struct Held {
   }
 };
 
+// A field's rows in the host's memory; `type` as in FieldView.
+std::vector<char> host_copy(NDArrayHandle array, int64_t count, int64_t type) {
+  std::vector<char> copy(static_cast<size_t>(count * FieldView::kBytes[type]));
+  if (count > 0) want(MXNDArraySyncCopyToCPU(array, copy.data(), static_cast<size_t>(count)));
+  return copy;
+}
+
 enum Part : int32_t { kSharedPart, kTablePart, kFieldPart, kArgPart, kParts };
 
 // A run on the tape: what its gradient needs, until MXNet lets go of it.
@@ -101,7 +108,9 @@ struct Caller {
   std::vector<uint8_t> field_taped;            // whether it is an input on the tape
   std::vector<std::vector<int64_t>> outputs;   // shapes without the axis of rows
   std::vector<Attributes> embeddings;          // of each table, for MXNet's operator
-  int32_t type = 0, device = 0;
+  int32_t type = 0, lanes = 0;
+  Context context;
+  std::string lane_library;                    // of the backend for arrays on a GPU, else empty
   bool record = false;
   int64_t recompute = 0;
 };
@@ -120,12 +129,12 @@ void* embedding_op() {
 NDArrayHandle look_up(const Caller& caller, const Run& run, size_t table) {
   int64_t count = run.execution->lookups(static_cast<int32_t>(table));
   // Of no rows one that nobody reads: the table's gradient is zero, not missing.
-  NDArrayHandle index = make_array({std::max<int64_t>(count, 1)}, 4, caller.device);
+  NDArrayHandle index = make_integers(std::max<int64_t>(count, 1), caller.context, [&](int32_t* to) {
+    to[0] = 0;
+    run.execution->looked_up(static_cast<int32_t>(table), to);
+  });
   Held holds_index;
   holds_index.arrays.push_back(index);
-  auto* to = static_cast<int32_t*>(data_of(index));
-  to[0] = 0;
-  run.execution->looked_up(static_cast<int32_t>(table), to);
   NDArrayHandle inputs[2] = {index, caller.tables[table]};
   int num_outputs = 0;
   NDArrayHandle* outputs = nullptr;
@@ -148,7 +157,9 @@ struct CallerArgs {
   const int64_t *output_ndims, *output_dims;
   const char* const* embeddings;  // key, value, ..., null; a table each
   int64_t recompute;
-  int32_t num_fields, num_outputs, type, device, record;
+  const char* lane_library;       // of the backend for arrays on a GPU, else null
+  int32_t num_fields, num_outputs, type, device_type, device, record;
+  int32_t lanes;                  // 0: the workers
 };
 
 // The same layout as Invocation of runtime/core/calls.py.
@@ -195,7 +206,9 @@ RG_API void* rg_caller_new(void* program, const CallerArgs* a) {
     for (int32_t j = 0; j < a->num_outputs; dims += a->output_ndims[j++])
       c->outputs.emplace_back(dims, dims + a->output_ndims[j]);
     c->type = a->type;
-    c->device = a->device;
+    c->context = {a->device_type, a->device};
+    c->lanes = a->lanes;
+    if (a->lane_library != nullptr) c->lane_library = a->lane_library;
     c->record = a->record != 0;
     c->recompute = a->recompute;
     made = c.release();
@@ -212,15 +225,23 @@ RG_API int rg_invoke(void* caller, const Invocation* a, NDArrayHandle* outs) {
     const Caller& c = *static_cast<Caller*>(caller);
     std::vector<const void*> fields;
     for (int32_t place : c.fields) fields.push_back(ready(a->arrays[place]));
-    RunArgs args{a->structure, fields.data(), c.field_types.data(), c.field_cols.data(), a->ints, a->max_depth,
-                 a->max_nodes, c.recompute, static_cast<int32_t>(fields.size()), a->num_ints, a->returns_nodes, 0, 0, nullptr};
+    std::vector<std::vector<char>> copies;  // of what lies on a GPU: the plan is made on the host
+    std::vector<const void*> seen;
+    for (size_t f = 0; f < fields.size() && c.context.gpu(); ++f) {
+      copies.push_back(host_copy(a->arrays[c.fields[f]], (*a->structure)->nodes * c.field_cols[f], c.field_types[f]));
+      seen.push_back(copies[f].data());
+    }
+    RunArgs args{a->structure, c.context.gpu() ? seen.data() : fields.data(), c.field_types.data(), c.field_cols.data(),
+                 a->ints, a->max_depth, a->max_nodes, c.recompute, static_cast<int32_t>(fields.size()), a->num_ints,
+                 a->returns_nodes, 0, c.lanes, c.lane_library.empty() ? nullptr : c.lane_library.c_str(), fields.data(),
+                 c.context.id, 1, 1};
     std::unique_ptr<Run> run = make_run(c.program, args);
     auto recorded = std::make_unique<Recorded>();
     // What is computed from parameters for each call comes in `computed`.
     std::vector<NDArrayHandle> shared = c.shared;
     for (size_t i = 0; i < shared.size(); ++i)
       if (shared[i] == nullptr) shared[i] = a->computed[i];
-    bool planned = run->plan->finished();
+    bool planned = run->plan != nullptr && run->plan->finished();
     int64_t rows = planned ? static_cast<int64_t>(run->plan->returned.size())
                            : a->returns_nodes ? run->forest.nodes : run->forest.trees;
     std::vector<int32_t> asked;
@@ -230,23 +251,31 @@ RG_API int rg_invoke(void* caller, const Invocation* a, NDArrayHandle* outs) {
       std::vector<int64_t> shape{rows};
       if (a->max_nodes > 0) shape = {run->forest.trees, a->max_nodes};
       shape.insert(shape.end(), c.outputs[j].begin(), c.outputs[j].end());
-      made.arrays.push_back(make_array(shape, c.type, c.device));
+      made.arrays.push_back(make_array(shape, c.type, c.context));
     }
+    auto look_ups = [&] {
+      for (size_t t = 0; t < c.tables.size(); ++t) recorded->rows.arrays.push_back(look_up(c, *run, t));
+    };
+    // Where the order of rows is known, before anybody waits for parameters, which the step before may still write.
+    bool ahead = planned && run->parts == 0;
+    if (c.record && ahead) look_ups();
     Inputs in;
     for (NDArrayHandle array : shared) in.shared.push_back(ready(array));
     for (NDArrayHandle array : c.tables) in.tables.push_back(ready(array));
     for (int32_t i = 0; i < a->num_args; ++i) in.args.push_back(ready(a->args[i]));
     in.seed = a->seed;
     in.snapshot = c.record;
-    run->execution->forward(in);
-    for (size_t i = 0; i < asked.size(); ++i) run->execution->output(asked[i], data_of(made.arrays[i]));
+    std::vector<Wanted> wanted;
+    for (size_t i = 0; i < asked.size(); ++i) wanted.push_back({asked[i], data_of(made.arrays[i])});
+    run->execution->forward_into(in, wanted);
     if (a->max_nodes > 0) {
-      made.arrays.push_back(make_array({run->forest.trees}, 4, c.device));
-      std::copy(run->plan->counts.begin(), run->plan->counts.end(), static_cast<int32_t*>(data_of(made.arrays.back())));
+      made.arrays.push_back(make_integers(run->forest.trees, c.context, [&](int32_t* to) {
+        std::copy(run->plan->counts.begin(), run->plan->counts.end(), to);
+      }));
     }
     std::vector<NDArrayHandle> inputs;
-    if (c.record) {  // look-ups now: MXNet's threads would have wanted the helpers' cores before
-      for (size_t t = 0; t < c.tables.size(); ++t) recorded->rows.arrays.push_back(look_up(c, *run, t));
+    if (c.record) {
+      if (!ahead) look_ups();
       auto tape = [&](NDArrayHandle array, int32_t part, size_t index) {
         inputs.push_back(array);
         recorded->part.push_back(part);

@@ -1,4 +1,4 @@
-// MXNet's C API as the core calls it: what fails throws, arrays on the processor.
+// MXNet's C API as the core calls it: what fails throws.
 #pragma once
 
 #include <mxnet/c_api.h>
@@ -21,9 +21,34 @@ inline void* data_of(NDArrayHandle array) {
   return data;
 }
 
-inline NDArrayHandle make_array(const std::vector<int64_t>& shape, int32_t type, int32_t device) {
+// A context, by MXNet's numbers.
+struct Context {
+  int32_t type = 1, id = 0;
+  bool gpu() const { return type == 2; }
+};
+
+inline NDArrayHandle make_array(const std::vector<int64_t>& shape, int32_t type, Context context) {
   NDArrayHandle made = nullptr;
-  want(MXNDArrayCreateEx64(shape.data(), static_cast<int>(shape.size()), 1, device, 0, type, &made));
+  want(MXNDArrayCreateEx64(shape.data(), static_cast<int>(shape.size()), context.type, context.id, 0, type, &made));
+  return made;
+}
+
+// An array of integers that `fill(int32_t*)` writes.
+template <class Fill>
+NDArrayHandle make_integers(int64_t count, Context context, Fill fill) {
+  NDArrayHandle made = make_array({count}, 4, context);
+  try {
+    if (!context.gpu()) {
+      fill(static_cast<int32_t*>(data_of(made)));
+    } else {
+      std::vector<int32_t> host(static_cast<size_t>(count));
+      fill(host.data());
+      want(MXNDArraySyncCopyFromCPU(made, host.data(), host.size()));
+    }
+  } catch (...) {
+    MXNDArrayFree(made);
+    throw;
+  }
   return made;
 }
 

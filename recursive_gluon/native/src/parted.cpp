@@ -110,12 +110,11 @@ class Parted final : public Execution {
       std::memcpy(copied_shared_[i].data(), inputs_.shared[i], static_cast<size_t>(p_.shared[i].size) * sizeof(T));
       inputs_.shared[i] = copied_shared_[i].data();
     }
-    static constexpr int64_t kBytes[] = {4, 8, 4, 8, 1, 1};
     copied_fields_.resize(forest_.fields.size());
     for (size_t f = 0; f < copied_fields_.size(); ++f) {
       FieldView& field = forest_.fields[f];
       const char* from = static_cast<const char*>(field.data);
-      copied_fields_[f].assign(from, from + field.rows * field.cols * kBytes[field.type]);
+      copied_fields_[f].assign(from, from + field.rows * field.cols * FieldView::kBytes[field.type]);
       field.data = copied_fields_[f].data();
     }
     inputs_.snapshot = false;

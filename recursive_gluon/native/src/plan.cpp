@@ -100,6 +100,8 @@ void Plan::each_source(int32_t s, const Slot& slot, int64_t entry, Visit visit) 
 
 Plan::Edges Plan::edges(const Ids& units) const {
   Edges e;
+  e.source.reserve(2 * units.size());
+  e.destination.reserve(2 * units.size());
   for (int64_t unit : units) {
     int32_t s = frames.unit_segment[unit];
     int64_t entry = frames.unit_entry[unit];
@@ -274,10 +276,11 @@ bool Plan::next_round() {
         late.push_back(unit);
     }
     auto rank = [&](int64_t unit) { return program.segments[frames.unit_segment[unit]].tail_rank; };
-    std::sort(late.begin(), late.end(), [&](int64_t a, int64_t b) {
+    auto before = [&](int64_t a, int64_t b) {
       if (rank(a) != rank(b)) return rank(a) < rank(b);
       return frames.unit_segment[a] != frames.unit_segment[b] ? frames.unit_segment[a] < frames.unit_segment[b] : a < b;
-    });
+    };
+    if (!std::is_sorted(late.begin(), late.end(), before)) std::sort(late.begin(), late.end(), before);
     int64_t top = order.level.empty() ? 0 : order.level.back() + 1;
     Levels last_ones;
     for (int64_t unit : late) last_ones.level.push_back(top + rank(unit));
@@ -312,6 +315,7 @@ void Plan::cut(const Levels& order) {
     batch.round = rounds;
     batch.shard = shard;
     batch.start = segment_size[s];
+    start_list(segment_entries[s]);
     batch.stop = segment_size[s] = batch.start + static_cast<int64_t>(b - a);
     largest[s].resize(shards + 1, 0);
     largest[s][shard] = std::max(largest[s][shard], batch.stop - batch.start);
@@ -410,6 +414,7 @@ void Plan::fill(size_t first) {
       const Slot& slot = segment.slots[k];
       SlotRows& rows = slots[s][k];
       if (slot.same_as >= 0) continue;
+      if (rounds == 0 && slot.kind != SlotKind::kInteger && slot.kind != SlotKind::kRandom) rows.index.reserve(segment_size[s]);
       for (int64_t r = batch.start; r < batch.stop; ++r) {
         int64_t entry = segment_entries[s][r];
         switch (slot.kind) {
@@ -439,7 +444,8 @@ void Plan::connect(size_t first, const Edges& e) {
     int32_t a = unit_batch_[e.source[i]], b = unit_batch_[e.destination[i]];
     if (a < 0 || b < static_cast<int32_t>(first) || a == b) continue;
     std::vector<int32_t>& list = before[b - first];
-    if (list.empty() || list.back() != a) list.push_back(a);
+    auto recent = list.end() - std::min<std::ptrdiff_t>(list.end() - list.begin(), 8);  // most of what repeats itself
+    if (std::find(recent, list.end(), a) == list.end()) list.push_back(a);
   }
   for (size_t b = first; b < batches.size(); ++b) {
     std::vector<int32_t>& list = before[b - first];

@@ -120,7 +120,7 @@ void Plan::number_given() {
   }
 }
 
-void Plan::make_readers() {
+void Plan::make_readers(const std::vector<const void*>& ograds) {
   size_t ports = program.ports.size(), fields = program.field_cols.size();
   struct Reader {
     const Ids *index, *start;
@@ -132,7 +132,7 @@ void Plan::make_readers() {
   outputs.reserve(root.out_ports.size());
   for (size_t j = 0; j < root.out_ports.size(); ++j) {
     int32_t port = root.out_ports[j];
-    if (!program.ports[port].floating) continue;
+    if (!program.ports[port].floating || (!ograds.empty() && ograds[j] == nullptr)) continue;
     outputs.push_back(output_rows(static_cast<int32_t>(j)));
     of[port].push_back({&outputs.back(), nullptr, output_base[j], returned_rows()});
   }

@@ -49,6 +49,10 @@ class Typed final : public Execution {
     rows_given_ = true;
   }
   void backward(const Outputs& outputs) override;
+  void backward_rows(const Outputs& outputs) override;
+  void backward_sums() override;
+  void begin_backward(const Outputs& outputs);
+  void end_backward();
 
  private:
   using Floats = std::vector<Buffer<T>>;
@@ -110,13 +114,9 @@ class Typed final : public Execution {
     int32_t batch, step, worker;
     int64_t begin;
     Timed(Typed& e, int32_t batch, int32_t step, int32_t worker)
-        : e(e), batch(batch), step(step), worker(worker), begin(e.trace ? now() : 0) {}
+        : e(e), batch(batch), step(step), worker(worker), begin(e.trace ? steady_ns() : 0) {}
     ~Timed() {
-      if (e.trace) e.spans[worker].push_back({batch, step, worker, begin, now()});
-    }
-    static int64_t now() {
-      return std::chrono::duration_cast<std::chrono::nanoseconds>(
-                 std::chrono::steady_clock::now().time_since_epoch()).count();
+      if (e.trace) e.spans[worker].push_back({batch, step, worker, begin, steady_ns()});
     }
   };
   class Forward;
@@ -129,7 +129,6 @@ class Typed final : public Execution {
   };
   void plan_snapshot();
   class Backward;
-  class Sums;
 
   void plan_sums();
 

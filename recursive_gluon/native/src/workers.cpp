@@ -2,6 +2,10 @@
 
 #include <pthread.h>
 #include <sched.h>
+#ifdef __linux__
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 #include <algorithm>
 #include <atomic>
@@ -37,6 +41,25 @@ class SpinLock {
  private:
   std::atomic<bool> flag_{false};
 };
+
+// Asks for turns of 0.1 ms in place of some 3 ms: a thread with short turns takes the core at once when it is woken, where
+// a busy one, such as the caller's Python thread during a gradient, would have kept it for milliseconds. Linux from 6.12 on;
+// older ones take no notice. The thread's share of the core stays the same.
+void take_short_turns() {
+#if defined(__linux__) && defined(SYS_sched_getattr)
+  struct Attributes {  // the kernel's sched_attr
+    uint32_t size, policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t runtime, deadline, period;
+  } attributes{};
+  if (syscall(SYS_sched_getattr, 0, &attributes, sizeof attributes, 0) != 0 || attributes.policy != SCHED_OTHER) return;
+  attributes.size = sizeof attributes;
+  attributes.runtime = 100000;
+  syscall(SYS_sched_setattr, 0, &attributes, 0);
+#endif
+}
 
 // One job while it runs. Workers claim tiles of active chains; whoever finishes a step's last tile moves on the chain. A
 // worker stays with its chain, and goes on with one that waited for it: what it reads next is in its own cache.
@@ -235,7 +258,9 @@ class Pool {
   }
 
   void loop(int32_t worker) {
+    SignalsHeld here;
     pthread_setname_np(pthread_self(), ("rg-worker-" + std::to_string(worker)).c_str());
+    take_short_turns();
     uint64_t seen = 0, expected = 0;
     for (;;) {
       Run* run = nullptr;

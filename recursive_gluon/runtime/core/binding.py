@@ -18,7 +18,7 @@ from ...schedule.faults import Unseen, call_path, call_step, check_count, endles
 from ...schedule.recipe import Recipe
 
 __all__ = ["FIELD_TYPES", "Recompute", "RunArgs", "backward_failure", "core", "ew_names", "failure", "pointers",
-           "recompute_code", "workers"]
+           "recompute_code", "reported", "workers"]
 
 #: types of fields that the core reads
 FIELD_TYPES = {"float32": 0, "float64": 1, "int32": 2, "int64": 3, "uint8": 4, "int8": 5}
@@ -42,6 +42,8 @@ class RunArgs(ctypes.Structure):
         ("recompute", _i64),
         *((name, _i32) for name in ("num_fields", "num_ints", "returns_nodes", "trace", "lanes")),
         ("lane_library", ctypes.c_char_p),
+        ("field_device", _p),
+        *((name, _i32) for name in ("device", "resident", "chunks")),
     ]
 
 
@@ -66,6 +68,7 @@ _PROTOTYPES: Dict[str, Tuple[Any, List[Any]]] = {
     "rg_lane_plan_free": (None, [_p]),
     "rg_lane_plan_events": (_i32, [_p]),
     "rg_lane_plan_figures": (None, [_p, _p]),
+    "rg_try_lanes": (_i32, [ctypes.c_char_p, _i32, _i32]),
     "rg_caller_new": (_p, [_p, _p]),
     "rg_caller_free": (None, [_p]),
     "rg_invoke": (_i32, [_p, _p, _p]),
@@ -106,20 +109,14 @@ def ew_names() -> Dict[str, int]:
     return {item.split(",")[0]: i for i, item in enumerate(text.value.decode().rstrip(";").split(";"))}
 
 
-@ctypes.CFUNCTYPE(ctypes.c_int)
-def _poll() -> int:
+@ctypes.CFUNCTYPE(None, ctypes.POINTER(ctypes.c_int))
+def _poll(ends: Any) -> None:
     """Asked by the core during a long run: the interpreter handles signals while this runs, on its main thread. On
     another the core asks after SIGINT, and a handler that does not raise lets it go on."""
     if threading.get_ident() != threading.main_thread().ident:
-        return int(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
-    try:
-        return _nothing()
-    except KeyboardInterrupt:
-        return 1
-
-
-def _nothing() -> int:
-    return 0
+        ends[0] = int(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+    else:
+        ends[0] = 0
 
 
 def backward_failure() -> Optional[BaseException]:
@@ -147,20 +144,30 @@ def pointers(addresses: List[int]) -> Any:
     return (ctypes.c_void_p * max(len(addresses), 1))(*addresses)
 
 
-def failure(recipe: Recipe, structure, max_nodes: int = 0, max_depth: int = 0) -> BaseException:
-    """The error for what the core reported last on this thread."""
+def _last() -> Tuple[int, bytes, List[int], List[int]]:
+    """What the core reported last on this thread: kind, words, detail, sites."""
     lib = core()
     assert lib is not None
     kind, text = _i32(), ctypes.create_string_buffer(4096)
     detail, sites = (_i64 * 16)(), (_i64 * 16)()
     num_detail, num_sites = _i64(16), _i64(16)
     lib.rg_error(ctypes.byref(kind), text, len(text), detail, ctypes.byref(num_detail), sites, ctypes.byref(num_sites))
-    d = list(detail[: num_detail.value])
-    make = _ERRORS.get(kind.value)
+    return kind.value, text.value, list(detail[: num_detail.value]), list(sites[: num_sites.value])
+
+
+def reported() -> str:
+    """The words for what the core reported last on this thread."""
+    return _last()[1].decode(errors="replace")
+
+
+def failure(recipe: Recipe, structure, max_nodes: int = 0, max_depth: int = 0) -> BaseException:
+    """The error for what the core reported last on this thread."""
+    kind, text, d, sites = _last()
+    make = _ERRORS.get(kind)
     if make is None or not d:
-        return _plain(kind.value, text.value)
+        return _plain(kind, text)
     function = list(recipe.program.functions)[d[0]]
-    steps = [call_step(recipe.sites[s].node) for s in sites[: num_sites.value]]
+    steps = [call_step(recipe.sites[s].node) for s in sites]
     return make(_Fault(recipe, structure, max_nodes, max_depth, function, steps, d[1:]))
 
 

@@ -17,7 +17,8 @@ from ..arrays import host_view
 from ..executor import Call
 from ..recipes import compiled
 from .binding import FIELD_TYPES, Recompute, failure, pointers, recompute_code
-from .programs import core_program, hoisted, why_not
+from .devices import lanes_for
+from .programs import Lanes, core_program, hoisted
 
 __all__ = ["CoreCaller", "ALL_OUTPUTS"]
 
@@ -35,7 +36,8 @@ class _CallerArgs(ctypes.Structure):
         *((name, _p) for name in ("shared", "tables", "shared_wanted", "table_wanted", "fields", "field_taped",
                                   "field_types", "field_cols", "output_ndims", "output_dims", "embeddings")),
         ("recompute", _i64),
-        *((name, _i32) for name in ("num_fields", "num_outputs", "type", "device", "record")),
+        ("lane_library", ctypes.c_char_p),
+        *((name, _i32) for name in ("num_fields", "num_outputs", "type", "device_type", "device", "record", "lanes")),
     ]
 
 
@@ -53,10 +55,11 @@ class _Invocation(ctypes.Structure):
 class CoreCaller:
     """What does not change from call to call: the core's program, the parameters' handles.
 
-    `call` is one such call, `gradients` the names of the parameters that want one.
+    `call` is one such call, `gradients` the names of the parameters that want one; `lanes` work on the call's arrays
+    where they lie.
     """
 
-    def __init__(self, call: Call, gradients: Sequence[str], recompute: Recompute):
+    def __init__(self, call: Call, gradients: Sequence[str], recompute: Recompute, lanes: Lanes):
         self.code = compiled(call)
         program, _ = core_program(self.code)
         assert program is not None
@@ -100,8 +103,9 @@ class CoreCaller:
         }
         args = _CallerArgs(
             **{name: ctypes.addressof(array) for name, array in arrays.items()}, num_fields=len(fields),
-            num_outputs=len(encoded.outputs), type=_TYPES[encoded.dtype], device=call.ctx.device_id, record=call.keep,
-            recompute=recompute_code(recompute))
+            num_outputs=len(encoded.outputs), type=_TYPES[encoded.dtype], device_type=call.ctx.device_typeid,
+            device=call.ctx.device_id, record=call.keep, recompute=recompute_code(recompute), lanes=lanes.number,
+            lane_library=lanes.library)
         assert program.lib is not None
         self.lib: ctypes.CDLL = program.lib
         self.outputs = len(encoded.outputs)
@@ -111,15 +115,16 @@ class CoreCaller:
         weakref.finalize(self, self.lib.rg_caller_free, self.handle)
 
     @classmethod
-    def of(cls, call: Call, gradients: Sequence[str], recompute: Recompute) -> Tuple[Optional["CoreCaller"], str]:
-        """A caller for calls like `call`, or None and why the core cannot run them."""
-        why = why_not(call)
+    def of(cls, call: Call, gradients: Sequence[str], recompute: Recompute, lanes: int,
+           ) -> Tuple[Optional["CoreCaller"], str]:
+        """A caller for calls like `call`, or None and why the core cannot run them; `lanes` are asked for, 0: none."""
+        given, why = lanes_for(call, lanes, recompute)
         if not why and call.keep:
             program, _ = core_program(compiled(call))
             assert program is not None
             if program.encoded.tables and not _all_planned(program):
                 why = "what it looks up depends on values that are computed"
-        return (None, why) if why else (cls(call, gradients, recompute), "")
+        return (None, why) if why else (cls(call, gradients, recompute, given), "")
 
     def __call__(self, forest: Any, args: Sequence[Any], ints: Sequence[int], seed: int, nodes: bool, max_nodes: int,
                  max_depth: int, only: int = ALL_OUTPUTS) -> List[Any]:

@@ -35,11 +35,12 @@ class Footprint:
 @dataclass(frozen=True)
 class MemoryPlan:
     """What runs hold: inference; training; with ``recompute=True``, and with ``recompute=at_once``, which cuts the
-    forest into `parts`, or not: `whole` says why."""
+    forest into `parts`, or not: `whole` says why. All but the last run a large forest in `chunks`; 0: in one."""
 
     inference: Footprint
     training: Footprint
     recompute: Footprint
+    chunks: int
     at_once: int
     cut: Footprint
     parts: int
@@ -48,28 +49,31 @@ class MemoryPlan:
     def __str__(self) -> str:
         cut = (f", recompute={self.at_once} {self.cut} in {self.parts} part{'s' * (self.parts != 1)}"
                if self.parts else f"; not cut into parts: {self.whole}")
+        chunks = f" (each in {self.chunks} chunks)" if self.chunks else ""
         return (f"inference {self.inference}, {_size(self.inference.without_reuse)} if rows were not used again; "
-                f"training {self.training}, recompute=True {self.recompute}{cut}")
+                f"training {self.training}, recompute=True {self.recompute}{chunks}{cut}")
 
 
 def memory_plan(call: Call, at_once: int) -> Optional[MemoryPlan]:
     """What such calls hold; None where the core cannot run them, or values decide what is computed. `at_once`: calls of
     a part."""
     inference, training = (replace(call, train=keep, keep=keep) for keep in (False, True))
-    (used, *_), (plain, *_), (again, *_) = _planned(inference), _planned(training), _planned(training, True)
-    if not all(found.block for found in (used, plain, again)):
+    (used, *_), (plain, chunks, *_), (again, *_) = _planned(inference), _planned(training), _planned(training, True)
+    if not all(found.block > 0 for found in (used, plain, again)):
         return None
-    return MemoryPlan(used, plain, again, at_once, *_planned(training, at_once))
+    cut, _, parts, whole = _planned(training, at_once)
+    return MemoryPlan(used, plain, again, chunks, at_once, cut, parts, whole)
 
 
-def _planned(call: Call, recompute: Recompute = False) -> Tuple[Footprint, int, str]:
-    """What a run will hold; its parts, and why there are none."""
+def _planned(call: Call, recompute: Recompute = False) -> Tuple[Footprint, int, int, str]:
+    """What a block's own run will hold; its chunks; its parts, and why there are none."""
     program, _ = core_program(compiled(call))
     if program is None:
-        return Footprint(0, 0, 0), 0, ""
-    run = CoreRun(program, call, {name: host_view(call.fields[name]) for name in program.encoded.fields}, recompute)
+        return Footprint(0, 0, 0), 0, 0, ""
+    run = CoreRun(program, call, {name: host_view(call.fields[name]) for name in program.encoded.fields}, recompute,
+                  chunks=True)
     try:
-        return Footprint(*(run.figure(7, i) for i in range(3))), run.figure(8), run.whole()
+        return Footprint(*(run.figure(7, i) for i in range(3))), run.chunks(), run.figure(8), run.whole()
     finally:
         run.release()
 

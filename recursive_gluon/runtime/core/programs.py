@@ -17,14 +17,16 @@ from .binding import FIELD_TYPES, Recompute, RunArgs, core, ew_names, failure, p
 from .encode import Encoded, encode
 from .unsupported import Unsupported
 
-__all__ = ["CoreProgram", "CoreRun", "Lanes", "WORKERS", "core_program", "hoisted", "why_not"]
+__all__ = ["CoreProgram", "CoreRun", "Lanes", "WORKERS", "core_program", "hoisted", "outside", "why_not"]
 
 
 class Lanes(NamedTuple):
-    """What a run is given to: so many lanes of the processor, or of the CUDA backend in a library; 0: the workers."""
+    """What a run is given to: so many lanes of the processor, or of a device by the backend in a library; 0: the
+    workers."""
 
     number: int
     library: Optional[bytes] = None
+    device: int = 0
 
 
 WORKERS = Lanes(0)
@@ -70,9 +72,12 @@ def hoisted(code: Compiled, encoded: Encoded, params: Mapping[str, Any]) -> List
 
 
 def why_not(call: Call) -> str:
-    """Why the native core cannot run a call; empty where it can."""
-    if call.ctx.device_type != "cpu":
-        return f"it runs on {call.ctx}"
+    """Why the native core cannot run a call on the host; empty where it can."""
+    return outside(call) if call.ctx.device_type == "cpu" else f"it runs on {call.ctx}"
+
+
+def outside(call: Call) -> str:
+    """What of a call is outside of the core's set, wherever its arrays lie; empty where nothing is."""
     for name in call.program.fields:
         if name in call.fields and np.dtype(call.fields[name].dtype).name not in FIELD_TYPES:
             return f"field {name!r} has the type {np.dtype(call.fields[name].dtype).name}"
@@ -80,10 +85,11 @@ def why_not(call: Call) -> str:
 
 
 class CoreRun:
-    """A run in the core: planned when it is made, as far as structure alone decides."""
+    """A run in the core: planned when it is made, as far as structure alone decides. `chunks`: a large forest may be
+    cut, as in a block's own calls; it has no plan of its own then."""
 
     def __init__(self, program: CoreProgram, call: Call, fields: Dict[str, np.ndarray], recompute: Recompute = False,
-                 trace: bool = False, lanes: Lanes = WORKERS):
+                 trace: bool = False, lanes: Lanes = WORKERS, chunks: bool = False):
         lib, s, self.handle = program.lib, call.structure, None
         assert lib is not None
         self.lib, self.program, self.structure = lib, program, s
@@ -98,9 +104,11 @@ class CoreRun:
         own = NativeStructure.of(lib, s)
         if own is None:
             raise self.error()
+        on_host = lanes.library is None
         args = RunArgs(own.handle, *(ctypes.addressof(x) for x in (data, types, cols, ints)), call.max_depth,
                        call.max_nodes, recompute_code(recompute), len(arrays), len(call.ints), call.returns == NODES,
-                       trace, *lanes)
+                       trace, lanes.number, lanes.library, ctypes.addressof(data) if on_host else None, lanes.device,
+                       on_host, chunks)
         self.fields = arrays  # the core reads them while it runs
         self.handle = lib.rg_run_new(program.handle, ctypes.byref(args))
         if not self.handle:
@@ -129,6 +137,10 @@ class CoreRun:
 
     def figure(self, what: int, index: int = 0) -> int:
         return self.lib.rg_run_figure(self.handle, what, index)
+
+    def chunks(self) -> int:
+        """In how many a large forest is cut; 0: it is not."""
+        return self.figure(10)
 
     def whole(self) -> str:
         """Why what was to be computed part by part is not; empty where it is."""

@@ -1,4 +1,4 @@
-"""How the core planned a run: workers, shards, batches, the critical path, and what lanes would make of it."""
+"""How the core planned a run: workers, shards, batches, the critical path, and what lanes make of it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any, List, NamedTuple, Tuple
 import numpy as np
 
 from ..executor import Call
-from .binding import workers
+from .binding import Recompute, workers
 from .executor import NativeRun
 from .fuse import Instr
-from .programs import CoreRun
+from .programs import CoreRun, Lanes
 
 __all__ = ["Batch", "Scheduling", "batches_of", "scheduling", "spans_of"]
 
@@ -33,9 +33,13 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Scheduling:
-    """Shares are of the arithmetic of the forward; ``lanes_*`` are what two lanes would do with it."""
+    """Shares are of the arithmetic of the forward; ``lanes_*`` are what `lanes` do with it, or would do where the
+    workers run it. A large forest runs in `chunks`, each planned by itself (0: in one); then the other figures are of
+    one plan for all trees."""
 
-    workers: int
+    runs_on: str
+    chunks: int
+    lanes: int
     shards: int
     levels: int
     batches: int
@@ -48,11 +52,14 @@ class Scheduling:
     def __str__(self) -> str:
         least, median, most = self.rows
         return "\n".join([
-            f"    {self.workers} worker{'s' * (self.workers != 1)}, {self.shards} shard{'s' * (self.shards != 1)}, "
+            *([f"    in {self.chunks} chunks of whole trees, each planned and run by itself; were they one:"]
+              if self.chunks else []),
+            f"    {self.runs_on}, {self.shards} shard{'s' * (self.shards != 1)}, "
             f"{self.levels} levels",
             f"    {self.batches} batches of {least} to {most} rows (median {median:g})",
             f"    critical path of {self.path_batches} batches with {self.path_share:.0%} of the arithmetic",
-            f"    two lanes: {self.lanes_events} events, makespan {self.lanes_makespan:.0%} of the sum",
+            f"    {self.lanes} lane{'s' * (self.lanes != 1)}: {self.lanes_events} events, "
+            f"makespan {self.lanes_makespan:.0%} of the sum",
         ])
 
 
@@ -72,25 +79,40 @@ def spans_of(run: CoreRun) -> np.ndarray:
     return spans
 
 
-def scheduling(call: Call) -> Scheduling:
-    """Run a call forward on the core and tell how it was planned."""
+def scheduling(call: Call, lanes: Lanes, recompute: Recompute) -> Scheduling:
+    """Run a call forward on the core and tell how it was planned, and for which lanes; `recompute` is what a block's
+    own calls recompute."""
     native = NativeRun(call)
     native.forward(hold=True)
     run, code = native.run, native.program.encoded.segments
     batches = batches_of(run)
     cost = [float(b.rows * sum(map(_arithmetic, code[b.segment].forward))) for b in batches]
     after = [_after(run, index) for index in range(len(batches))]
+    count = lanes.number or workers()
+    runs_on = f"{count} {'lane' if lanes.number else 'worker'}{'s' * (count != 1)} of {call.ctx}"
+    planned = lanes.number or 2
     found = Scheduling(
-        workers(),
+        runs_on,
+        0 if lanes.number else _chunks(native, recompute),
+        planned,
         run.figure(6),
         len({(b.round, b.level) for b in batches}),
         len(batches),
         _spread([b.rows for b in batches]),
         *_critical_path(after, cost),
-        *_two_lanes(run.lib, after, cost),
+        *_on_lanes(run.lib, after, cost, planned),
     )
     native.release()
     return found
+
+
+def _chunks(native: NativeRun, recompute: Recompute) -> int:
+    """In how many a block's own call would run."""
+    own = CoreRun(native.program, native.call, native.host.fields, recompute, chunks=True)
+    try:
+        return own.chunks()
+    finally:
+        own.release()
 
 
 def _arithmetic(instr: Instr) -> int:
@@ -122,11 +144,12 @@ def _critical_path(after: List[np.ndarray], cost: List[float]) -> Tuple[int, flo
     return dearest[1], dearest[0] / max(sum(cost), 1.0)
 
 
-def _two_lanes(lib: Any, after: List[np.ndarray], cost: List[float]) -> Tuple[int, float]:
+def _on_lanes(lib: Any, after: List[np.ndarray], cost: List[float], lanes: int) -> Tuple[int, float]:
+    """(events, makespan over the sum)"""
     start = np.concatenate([[0], np.cumsum([len(a) for a in after])]).astype(np.int64)
     flat = np.concatenate([np.zeros(0, np.int32), *after])
-    costs, figures = np.array(cost, np.float64), np.zeros(4)
-    plan = lib.rg_lane_plan_new(len(cost), start.ctypes.data, flat.ctypes.data, costs.ctypes.data, 2)
+    costs, figures = np.array(cost, np.float64), np.zeros(2 + lanes)
+    plan = lib.rg_lane_plan_new(len(cost), start.ctypes.data, flat.ctypes.data, costs.ctypes.data, lanes)
     events = lib.rg_lane_plan_events(plan)
     lib.rg_lane_plan_figures(plan, figures.ctypes.data)
     lib.rg_lane_plan_free(plan)
