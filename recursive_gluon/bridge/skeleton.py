@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Callable, Dict, Tuple
 
+import numpy
+
 from .. import native
 from .._compat import mx
 from ..capture import calls, interception
@@ -15,7 +17,7 @@ from . import batching, log, segments, work
 from .conversion import Known
 from .lazy import LazyLegacy, LazyNumPy
 from .plans import PLANS, remember
-from .values import Value
+from .values import Row, Value
 
 __all__ = ["enable", "install"]
 
@@ -58,11 +60,11 @@ def install(interceptor: interception.Interceptor) -> None:
     originals = {name: getattr(*place) for name, place in _TWINS.items()}
     methods = {f"{name}_{kind}": getattr(*place) for name, places in _METHODS.items()
                for kind, place in zip(("legacy", "numpy"), places)}
-    classes = (Value, log.Log, work.Work, Known, calls.Aval, calls.Call, mx.nd.NDArray, mx.np.ndarray, mx.Context,
+    classes = (Value, Row, log.Log, work.Work, Known, calls.Aval, calls.Call, mx.nd.NDArray, mx.np.ndarray, mx.Context,
                mx.ndarray._internal.NDArrayBase)
     module.setup({
         **{kind.__name__: kind for kind in classes}, "LazyLegacy": LazyLegacy, "LazyNumPy": LazyNumPy, **originals,
-        **methods, "plans": PLANS, "remember": remember,
+        **methods, "plans": PLANS, "remember": remember, "numpy_dtype": numpy.dtype,
         "PURE": calls.PURE, "STATISTICS": calls.STATISTICS, "call": calls.call, "check_call": _BASE.check_call,
         "thread": log.thread, "legacy_operators": {**_operators(mx.ndarray.op), **_operators(mx.ndarray._internal)},
         "numpy_operators": _operators(mx.ndarray.numpy._internal),
