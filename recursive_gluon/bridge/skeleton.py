@@ -15,7 +15,7 @@ from . import batching, log, segments, work
 from .conversion import Known
 from .lazy import LazyLegacy, LazyNumPy
 from .plans import PLANS, remember
-from .values import Value
+from .values import Row, Value
 
 __all__ = ["enable", "install"]
 
@@ -58,7 +58,7 @@ def install(interceptor: interception.Interceptor) -> None:
     originals = {name: getattr(*place) for name, place in _TWINS.items()}
     methods = {f"{name}_{kind}": getattr(*place) for name, places in _METHODS.items()
                for kind, place in zip(("legacy", "numpy"), places)}
-    classes = (Value, log.Log, work.Work, Known, calls.Aval, calls.Call, mx.nd.NDArray, mx.np.ndarray, mx.Context,
+    classes = (Value, Row, log.Log, work.Work, Known, calls.Aval, calls.Call, mx.nd.NDArray, mx.np.ndarray, mx.Context,
                mx.ndarray._internal.NDArrayBase)
     module.setup({
         **{kind.__name__: kind for kind in classes}, "LazyLegacy": LazyLegacy, "LazyNumPy": LazyNumPy, **originals,

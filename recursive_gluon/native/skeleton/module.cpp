@@ -57,7 +57,7 @@ PyObject* setup(PyObject*, PyObject* names) {
       take_type(names, "NDArrayBase", g.base) && take_type(names, "ndarray", g.numpy_array) &&
       take_type(names, "NDArray", g.legacy_array) && take_type(names, "LazyLegacy", g.lazy_legacy) &&
       take_type(names, "LazyNumPy", g.lazy_numpy) && take_type(names, "Value", g.value) &&
-      take_type(names, "Log", g.log) && take_type(names, "Work", g.work_kind) && take_type(names, "Context", g.context_kind) && take(names, "thread", g.thread) && take(names, "call", g.find_call) &&
+      take_type(names, "Log", g.log) && take_type(names, "Work", g.work_kind) && take_type(names, "Row", g.row) && take_type(names, "Context", g.context_kind) && take(names, "thread", g.thread) && take(names, "call", g.find_call) &&
       take(names, "invoke", g.invoke) &&
       take(names, "array_aval", g.array_aval) && take(names, "has_gradient", g.has_gradient) &&
       take(names, "launch", g.launch) && take(names, "check_call", g.check_call) &&
@@ -68,6 +68,7 @@ PyObject* setup(PyObject*, PyObject* names) {
       take_methods(names, "cast", g.cast) && take(names, "plans", g.plans) && take(names, "remember", g.remember) &&
       take(names, "PURE", g.pure) && take(names, "STATISTICS", g.statistics) &&
       open_slots(names, "NDArrayBase", {{"handle", &g.handle}, {"writable", &g.writable}}) &&
+      open_slots(names, "Row", {{"aval", &g.row_aval}}) &&
       open_slots(names, "Value", {{"log", &g.value_log}, {"number", &g.value_number}, {"aval", &g.value_aval}}) &&
       open_slots(names, "Aval", {{"shape", &g.aval_shape}, {"dtype", &g.aval_dtype}, {"context", &g.aval_context},
                                  {"stype", &g.aval_stype}}) &&

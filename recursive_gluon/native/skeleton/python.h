@@ -79,7 +79,7 @@ struct Methods {
 // What Python tells about itself in setup().
 struct Python {
   PyTypeObject *base = nullptr, *numpy_array = nullptr, *legacy_array = nullptr;  // MXNet's
-  PyTypeObject *lazy_legacy = nullptr, *lazy_numpy = nullptr, *value = nullptr, *log = nullptr, *work_kind = nullptr;
+  PyTypeObject *lazy_legacy = nullptr, *lazy_numpy = nullptr, *value = nullptr, *log = nullptr, *work_kind = nullptr, *row = nullptr;
   PyTypeObject* context_kind = nullptr;
   Ref thread, find_call;                   // the thread's log is an attribute of the first
   // What the functions here stand for:
@@ -89,6 +89,7 @@ struct Python {
   Ref legacy_operators, numpy_operators;  // dicts from MXNet's functions to handles of operators
   Ref pure, statistics;                          // kinds of Calls
   Slot handle, writable;                                 // of an array
+  Slot row_aval;                                         // of a Row
   Slot value_log, value_number, value_aval;              // of a Value
   Slot aval_shape, aval_dtype, aval_context, aval_stype;  // of an Aval
   Slot call_kind, call_results, call_numpy, call_as_list, call_draws;  // of a Call

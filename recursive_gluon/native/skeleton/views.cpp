@@ -107,6 +107,7 @@ PyObject* planned(const Methods& methods, PyObject* const* args, Py_ssize_t coun
 PyObject* known(PyObject* array, const Slot& slot, const char* name) {
   PyObject* raw = PyObject_TypeCheck(array, g.base) ? g.handle.of(array) : nullptr;
   if (raw != nullptr && Py_TYPE(raw) == g.value) return Ref::to(slot.of(g.value_aval.of(raw))).release();
+  if (raw != nullptr && Py_TYPE(raw) == g.row) return Ref::to(slot.of(g.row_aval.of(raw))).release();
   return PyObject_GetAttrString(array, name);
 }
 
