@@ -41,7 +41,8 @@ _TRUST = 2
 class Known:
     """Work that has graphs of its own, and what it takes to launch them ahead."""
 
-    __slots__ = ("key", "outputs", "steps", "avals", "steady", "trigger", "pure", "hits", "misses", "next", "operators")
+    __slots__ = ("key", "outputs", "steps", "avals", "steady", "trigger", "pure", "hits", "misses", "next", "graphs",
+                 "replayed")
 
     def __init__(self, key: Tuple, steps: List[Tuple[Piece, Optional[Segment]]], work: Work, steady: Dict[int, Any]):
         self.key, self.steps = key, steps
@@ -52,7 +53,8 @@ class Known:
         #: so many externals must be there; those that follow are parameters
         self.trigger = max(others) + 1 if others else 1
         self.pure = not work.draws and not work.statistics
-        self.operators = sum(len(piece.ops) for piece, segment in steps if segment is not None)
+        self.graphs = sum(len(piece.ops) for piece, segment in steps if segment is not None)
+        self.replayed = sum(len(piece.ops) for piece, _ in steps) - self.graphs
         self.hits = self.misses = 0
         self.next: Optional["Known"] = None
 
@@ -190,20 +192,20 @@ class Conversion:
         known.misses += not same
         self.report.diverged += not same
         if same:
-            self._went(known, work)
+            self._went(known)
         return ahead.values if same else {}
 
     def _settle(self) -> None:
         self._quiet += 1
         self.locating = self.locating and self._quiet < _SETTLED
 
-    def _went(self, known: Known, work: Work) -> None:
+    def _went(self, known: Known) -> None:
         self._settle()
         if self._last is not None:
             self._last.next = known
         self._last = known
-        self.report.graphs += known.operators
-        self.report.replayed += len(work.ops) - known.operators
+        self.report.graphs += known.graphs
+        self.report.replayed += known.replayed
 
     def _values(self, work: Work, key: Tuple, needed: Set[int]) -> Dict[int, Any]:
         if work.mode[0] and (self.twice or self._by_order(work)):
@@ -214,7 +216,7 @@ class Conversion:
             steps = self._steps(work, [range(len(work.ops))], needed, compiling=True)
             known = self._known[key] = Known(key, steps, work, self.segments.steady)
         if known is not None:
-            self._went(known, work)
+            self._went(known)
             return run(known.steps, work.externals)
         if self._quiet >= _SETTLED:
             self.recaptures += 1

@@ -209,8 +209,8 @@ class Log:
         """Run a call as it is, and learn what it makes."""
         self.launch(f"{op.name}, which is not put off" if op.kind == EAGER else f"{op.name}, met for the first time")
         inputs = list(map(array_aval, arrays))
-        made = original_invoke(op.handle, arrays, op.keys, op.values, None, op.numpy, op.as_list)
         self._count()
+        made = original_invoke(op.handle, arrays, op.keys, op.values, None, op.numpy, op.as_list)
         op.learn(self.numpy_shape, inputs, list(map(array_aval, made if isinstance(made, list) else (made,))))
         return made
 
