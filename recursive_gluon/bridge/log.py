@@ -240,8 +240,6 @@ class Log:
     def launch_for(self, array: Any) -> None:
         """Somebody asks for the handle of a lazy array."""
         self.launch(sys._getframe(2).f_code.co_name)
-        if type(get_raw(array)) is Value:
-            raise mx.MXNetError("this array was to be computed together with others, and their computation failed")
 
     def launch(self, why: str) -> None:
         """Compute what Python still holds."""
@@ -261,13 +259,29 @@ class Log:
         conversion = self.conversion
         self.work, self.ahead, self.expected = Work(work.mode, conversion.locating), None, None
         conversion.report.launch(why, frame)
-        if self is thread.log:
-            conversion.compute(work, ahead)
-        else:
-            with in_modes(*work.mode[:2]):
+        try:
+            if self is thread.log:
                 conversion.compute(work, ahead)
+            else:
+                with in_modes(*work.mode[:2]):
+                    conversion.compute(work, ahead)
+        except BaseException:
+            for array in work.arrays:  # what is not computed by now never will be
+                if array is not None and type(get_raw(array)) is Value:
+                    get_raw(array).log = _LOST
+            raise
         if not self.work.ops:
             self._renew()
+
+
+class _Lost:
+    """Stands for the log of values whose computation failed."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise mx.MXNetError("this array was to be computed together with others, and their computation failed")
+
+
+_LOST = _Lost()
 
 
 def modes() -> Tuple[int, int, int]:
