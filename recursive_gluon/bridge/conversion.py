@@ -25,7 +25,7 @@ from .report import ConversionReport, Report, break_record
 from .segments import Segment, Segments, replay
 from .tapes import classes
 from .values import Row, set_raw
-from .work import Piece, Work
+from .work import Piece, Work, without_shapes
 
 __all__ = ["Ahead", "Conversion"]
 
@@ -211,10 +211,7 @@ class Conversion:
         if work.mode[0] and (self.twice or self._by_order(work)):
             self.report.replayed += len(work.ops)
             return dict(enumerate(replay(work.ops, work.externals)))
-        known = self._known.get(key)
-        if known is None and len(work.ops) <= _WHOLE and self.segments.seen(key) >= _OFTEN:
-            steps = self._steps(work, [range(len(work.ops))], needed, compiling=True)
-            known = self._known[key] = Known(key, steps, work, self.segments.steady)
+        known = self._known.get(key) or self._learn(work, key, needed)
         if known is not None:
             self._went(known)
             return run(known.steps, work.externals)
@@ -235,13 +232,25 @@ class Conversion:
             nodes, _ = self.graph.add(list(zip(work.places, (op[0] for op in work.ops))))
             groups = [range(start, stop) for start, stop in self.graph.blocks(nodes)]
         self.locating = True
-        steps = self._steps(work, groups, needed, compiling=False)
+        steps = self._steps(work, groups, needed)
         for piece, segment in steps:
             if segment is None:
                 self.report.replayed += len(piece.ops)
             else:
                 self.report.graphs += len(piece.ops)
         return run(steps, work.externals)
+
+    def _learn(self, work: Work, key: Tuple, needed: Set[int]) -> Optional[Known]:
+        """Graphs for work as a whole: for any shapes when it comes again, for these when they do too."""
+        if len(work.ops) > _WHOLE:
+            return None
+        shapeless = without_shapes(key)
+        fixed = self.segments.seen(key) >= _OFTEN
+        known = None if fixed else self._known.get(shapeless)
+        if known is None and (fixed or self.segments.seen(shapeless)):
+            steps = self._steps(work, [range(len(work.ops))], needed, fixed)
+            known = self._known[key if fixed else shapeless] = Known(key, steps, work, self.segments.steady)
+        return known
 
     @property
     def twice(self) -> bool:
@@ -266,18 +275,18 @@ class Conversion:
         """Blocks of a program that never comes to rest are not all compiled: that may take a part of its time."""
         return self.segments.seconds < _HEAD_START + _SHARE * self.report.total
 
-    def _steps(self, work: Work, groups: Sequence[Sequence[int]], needed: Set[int], compiling: bool
+    def _steps(self, work: Work, groups: Sequence[Sequence[int]], needed: Set[int], fixed: Optional[bool] = None
                ) -> List[Tuple[Piece, Optional[Segment]]]:
-        """Pieces with their graphs; those met for the first time have none, unless `compiling`."""
+        """Pieces with their graphs. Without `fixed`, pieces that are met for the first time have none."""
         if work.mode[0]:
             groups = [part for group in groups for part in classes(work, group, needed)]
         steps = []
         for piece in work.pieces(groups, needed):
-            segment = self.segments.compiled(piece.key)
-            if segment is None and len(piece.ops) > 1 and (compiling or (self.segments.seen(piece.key)
-                                                                         and self._worth_compiling())):
+            segment = None if fixed else self.segments.compiled(piece)
+            if segment is None and len(piece.ops) > 1 and (fixed is not None or (self.segments.seen(piece.shapeless)
+                                                                                 and self._worth_compiling())):
                 steady = {i for i, n in enumerate(piece.inputs)
                           if n < 0 and id(work.externals[~n]) in self.segments.steady}
-                segment = self.segments.compile(piece, steady)
+                segment = self.segments.compile(piece, steady, bool(fixed))
             steps.append((piece, segment))
         return steps
