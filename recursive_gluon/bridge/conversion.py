@@ -25,7 +25,7 @@ from .report import ConversionReport, Report, break_record
 from .segments import Segment, Segments, replay
 from .tapes import classes
 from .values import Row, set_raw
-from .work import Piece, Work
+from .work import Piece, Work, without_shapes
 
 __all__ = ["Ahead", "Conversion"]
 
@@ -41,7 +41,8 @@ _TRUST = 2
 class Known:
     """Work that has graphs of its own, and what it takes to launch them ahead."""
 
-    __slots__ = ("key", "outputs", "steps", "avals", "steady", "trigger", "pure", "hits", "misses", "next", "operators")
+    __slots__ = ("key", "outputs", "steps", "avals", "steady", "trigger", "pure", "hits", "misses", "next", "graphs",
+                 "replayed")
 
     def __init__(self, key: Tuple, steps: List[Tuple[Piece, Optional[Segment]]], work: Work, steady: Dict[int, Any]):
         self.key, self.steps = key, steps
@@ -52,7 +53,8 @@ class Known:
         #: so many externals must be there; those that follow are parameters
         self.trigger = max(others) + 1 if others else 1
         self.pure = not work.draws and not work.statistics
-        self.operators = sum(len(piece.ops) for piece, segment in steps if segment is not None)
+        self.graphs = sum(len(piece.ops) for piece, segment in steps if segment is not None)
+        self.replayed = sum(len(piece.ops) for piece, _ in steps) - self.graphs
         self.hits = self.misses = 0
         self.next: Optional["Known"] = None
 
@@ -190,31 +192,28 @@ class Conversion:
         known.misses += not same
         self.report.diverged += not same
         if same:
-            self._went(known, work)
+            self._went(known)
         return ahead.values if same else {}
 
     def _settle(self) -> None:
         self._quiet += 1
         self.locating = self.locating and self._quiet < _SETTLED
 
-    def _went(self, known: Known, work: Work) -> None:
+    def _went(self, known: Known) -> None:
         self._settle()
         if self._last is not None:
             self._last.next = known
         self._last = known
-        self.report.graphs += known.operators
-        self.report.replayed += len(work.ops) - known.operators
+        self.report.graphs += known.graphs
+        self.report.replayed += known.replayed
 
     def _values(self, work: Work, key: Tuple, needed: Set[int]) -> Dict[int, Any]:
         if work.mode[0] and (self.twice or self._by_order(work)):
             self.report.replayed += len(work.ops)
             return dict(enumerate(replay(work.ops, work.externals)))
-        known = self._known.get(key)
-        if known is None and len(work.ops) <= _WHOLE and self.segments.seen(key) >= _OFTEN:
-            steps = self._steps(work, [range(len(work.ops))], needed, compiling=True)
-            known = self._known[key] = Known(key, steps, work, self.segments.steady)
+        known = self._known.get(key) or self._learn(work, key, needed)
         if known is not None:
-            self._went(known, work)
+            self._went(known)
             return run(known.steps, work.externals)
         if self._quiet >= _SETTLED:
             self.recaptures += 1
@@ -233,13 +232,25 @@ class Conversion:
             nodes, _ = self.graph.add(list(zip(work.places, (op[0] for op in work.ops))))
             groups = [range(start, stop) for start, stop in self.graph.blocks(nodes)]
         self.locating = True
-        steps = self._steps(work, groups, needed, compiling=False)
+        steps = self._steps(work, groups, needed)
         for piece, segment in steps:
             if segment is None:
                 self.report.replayed += len(piece.ops)
             else:
                 self.report.graphs += len(piece.ops)
         return run(steps, work.externals)
+
+    def _learn(self, work: Work, key: Tuple, needed: Set[int]) -> Optional[Known]:
+        """Graphs for work as a whole: for any shapes when it comes again, for these when they do too."""
+        if len(work.ops) > _WHOLE:
+            return None
+        shapeless = without_shapes(key)
+        fixed = self.segments.seen(key) >= _OFTEN
+        known = None if fixed else self._known.get(shapeless)
+        if known is None and (fixed or self.segments.seen(shapeless)):
+            steps = self._steps(work, [range(len(work.ops))], needed, fixed)
+            known = self._known[key if fixed else shapeless] = Known(key, steps, work, self.segments.steady)
+        return known
 
     @property
     def twice(self) -> bool:
@@ -264,18 +275,18 @@ class Conversion:
         """Blocks of a program that never comes to rest are not all compiled: that may take a part of its time."""
         return self.segments.seconds < _HEAD_START + _SHARE * self.report.total
 
-    def _steps(self, work: Work, groups: Sequence[Sequence[int]], needed: Set[int], compiling: bool
+    def _steps(self, work: Work, groups: Sequence[Sequence[int]], needed: Set[int], fixed: Optional[bool] = None
                ) -> List[Tuple[Piece, Optional[Segment]]]:
-        """Pieces with their graphs; those met for the first time have none, unless `compiling`."""
+        """Pieces with their graphs. Without `fixed`, pieces that are met for the first time have none."""
         if work.mode[0]:
             groups = [part for group in groups for part in classes(work, group, needed)]
         steps = []
         for piece in work.pieces(groups, needed):
-            segment = self.segments.compiled(piece.key)
-            if segment is None and len(piece.ops) > 1 and (compiling or (self.segments.seen(piece.key)
-                                                                         and self._worth_compiling())):
+            segment = None if fixed else self.segments.compiled(piece)
+            if segment is None and len(piece.ops) > 1 and (fixed is not None or (self.segments.seen(piece.shapeless)
+                                                                                 and self._worth_compiling())):
                 steady = {i for i, n in enumerate(piece.inputs)
                           if n < 0 and id(work.externals[~n]) in self.segments.steady}
-                segment = self.segments.compile(piece, steady)
+                segment = self.segments.compile(piece, steady, bool(fixed))
             steps.append((piece, segment))
         return steps

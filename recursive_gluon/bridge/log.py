@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from .._compat import mx
-from ..capture.calls import EAGER, PURE, STATISTICS, Aval, Call, array_aval, aval, call, operator_handle
+from ..capture.calls import EAGER, PURE, RANDOM, STATISTICS, Aval, Call, array_aval, aval, call, operator_handle
 from ..capture.interception import in_modes, original_invoke
 from ..capture.locations import location
 from .conversion import Ahead, Conversion, Known
@@ -132,8 +132,8 @@ class Log:
             return self._run_now(op, arrays) if made is None else made
         if out is not None:
             self.launch("a write")
-        elif self.work.draws:
-            self.launch("an operator outside of the program")
+        elif self.work.draws and call(handle, keys, values, numpy, as_list).kind == RANDOM:
+            self.launch("a random operator outside of the program")
         self._count()
         self.fresh = NOT_FRESH
         return original_invoke(handle, arrays, keys, values, out, numpy, as_list)
@@ -160,7 +160,7 @@ class Log:
                 known.append(work.external_avals[~number])
         results = op.results.get(tuple(known))
         if results is None:
-            results = op.infer(self.numpy_shape, known[1:]) if op.kind == PURE else None
+            results = op.infer(self.numpy_shape, known[1:]) if op.kind != EAGER else None
             if results is None:
                 return None
         if results[0].context is not work.context:
@@ -209,8 +209,8 @@ class Log:
         """Run a call as it is, and learn what it makes."""
         self.launch(f"{op.name}, which is not put off" if op.kind == EAGER else f"{op.name}, met for the first time")
         inputs = list(map(array_aval, arrays))
-        made = original_invoke(op.handle, arrays, op.keys, op.values, None, op.numpy, op.as_list)
         self._count()
+        made = original_invoke(op.handle, arrays, op.keys, op.values, None, op.numpy, op.as_list)
         op.learn(self.numpy_shape, inputs, list(map(array_aval, made if isinstance(made, list) else (made,))))
         return made
 

@@ -53,9 +53,11 @@ class Segment:
         Inputs that are the same arrays in every call, as parameters are.
     gradients : dict
         Arrays with a gradient, by id.
+    fixed : bool
+        Made for inputs of these shapes alone: quicker, where they come again. Else it takes any.
     """
 
-    def __init__(self, piece: Piece, steady: Any, gradients: Dict[int, Any]):
+    def __init__(self, piece: Piece, steady: Any, gradients: Dict[int, Any], fixed: bool):
         ops, outputs, (mode, _, avals, _) = piece.ops, piece.own, piece.key
         self._recorded = Inputs(ops, gradients) if mode[0] else None
         readers = Counter(read for op in ops for read in op[2:])
@@ -64,21 +66,21 @@ class Segment:
         # copy alone where several operators would. While recording, parameters count as such arrays: MXNet gives the
         # gradient of a steady one to the array of the last time, also where it is now one of several to be summed.
         steady = frozenset() if mode[0] else steady
-        sources = [_copy(mx.sym.var(f"x{i}"), f"in{i}") if i not in steady and _pays(aval, readers[~i])
+        sources = [_copy(mx.sym.var(f"x{i}"), f"in{i}") if fixed and i not in steady and _pays(aval, readers[~i])
                    else mx.sym.var(f"x{i}") for i, aval in enumerate(avals)]
         values: List[Any] = []
         for i, (op, count, *reads) in enumerate(ops):
             made = op.symbol([values[r] if r >= 0 else sources[~r] for r in reads], f"op{i}")
             values.extend([made] if count == 1 else [made[j] for j in range(count)])
-        graph = mx.sym.Group([_copy(values[n], f"out{n}") if readers[n] else values[n] for n in outputs])
+        graph = mx.sym.Group([_copy(values[n], f"out{n}") if fixed and readers[n] else values[n] for n in outputs])
         self.order = [int(name[1:]) for name in graph.list_inputs()]
         if not self.order:
             raise mx.MXNetError("a graph without inputs has no context to run in")
         parameters = [at for at, i in enumerate(self.order) if i in steady]
         data = [at for at, i in enumerate(self.order) if i not in steady]
+        flags = (("static_alloc", True), ("static_shape", True), ("data_indices", data), ("param_indices", parameters))
         with _every_call_counts():
-            self._cached = _CachedOp(graph, (("static_alloc", True), ("static_shape", True), ("data_indices", data),
-                                             ("param_indices", parameters)))
+            self._cached = _CachedOp(graph, flags if fixed else ())
 
     def __call__(self, inputs: List[Any]) -> List[int]:
         """Launch; the handles of the outputs, which become the caller's."""
@@ -142,11 +144,14 @@ class Segments:
     def __len__(self) -> int:
         return sum(segment is not None for segment in self._compiled.values())
 
-    def compiled(self, key: Tuple) -> Optional[Segment]:
-        segment = self._compiled.get(key)
-        if segment is not None:
-            self._compiled.move_to_end(key)
-        return segment
+    def compiled(self, piece: Piece) -> Optional[Segment]:
+        """The graph of a piece: that for its shapes, else that for any."""
+        for key in (piece.key, piece.shapeless):
+            segment = self._compiled.get(key)
+            if segment is not None:
+                self._compiled.move_to_end(key)
+                return segment
+        return None
 
     def seen(self, key: Tuple) -> int:
         """How often a segment was met before."""
@@ -156,21 +161,22 @@ class Segments:
         self._seen[key] = count + 1
         return count
 
-    def compile(self, piece: Piece, steady: Any) -> Optional[Segment]:
-        """Make the graph; None where MXNet cannot, now and later."""
-        if piece.key in self._compiled:
-            return self._compiled[piece.key]
+    def compile(self, piece: Piece, steady: Any, fixed: bool) -> Optional[Segment]:
+        """Make the graph, for shapes that are `fixed` or for any; None where MXNet cannot, now and later."""
+        key = piece.key if fixed else piece.shapeless
+        if key in self._compiled:
+            return self._compiled[key]
         self.captures += 1
         began = perf_counter()
         segment: Optional[Segment] = None
         try:
-            segment = Segment(piece, steady, self.steady)
+            segment = Segment(piece, steady, self.steady, fixed)
         except mx.MXNetError:
             for culprit, inputs in {op[0]: len(op) - 2 for op in piece.ops}.items():
                 if not _compiles(culprit, inputs):
                     culprit.kind = EAGER  # such calls are not put off from here on
                     culprit.results.clear()
-        self._compiled[piece.key] = segment
+        self._compiled[key] = segment
         self.seconds += perf_counter() - began
         if len(self._compiled) > _KEPT:
             self._compiled.popitem(last=False)

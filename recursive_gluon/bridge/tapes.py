@@ -108,7 +108,8 @@ class Inputs:
         """The inputs that are off the tape after the calls."""
         found = self._found.get(taped)
         if found is None:
-            inputs, values = list(taped), []
+            inputs = list(taped)
+            values: List[bool] = []
             for _, count, *reads in self._ops:
                 recorded = any(values[r] if r >= 0 else inputs[~r] for r in reads)
                 for r in reads:

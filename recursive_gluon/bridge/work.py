@@ -24,13 +24,20 @@ def held(arrays: List[Any]) -> Set[int]:
     return {n for n, count in enumerate(_references(arrays)) if count > _ALONE and arrays[n] is not None}
 
 
+def without_shapes(key: Tuple) -> Tuple:
+    """What a piece or a work is, whatever the shapes of its inputs."""
+    mode, ops, _, outputs = key
+    return mode, ops, outputs
+
+
 class Piece:
     """A run of calls as if it were alone: `ops` with its own numbers, `inputs` and `outputs` with those of the work."""
 
-    __slots__ = ("ops", "inputs", "outputs", "own", "key")
+    __slots__ = ("ops", "inputs", "outputs", "own", "key", "shapeless")
 
     def __init__(self, ops: Tuple[Op, ...], inputs: List[int], outputs: List[int], own: List[int], key: Tuple):
         self.ops, self.inputs, self.outputs, self.own, self.key = ops, inputs, outputs, own, key
+        self.shapeless = without_shapes(key)
 
 
 class Work:

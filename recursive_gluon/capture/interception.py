@@ -36,6 +36,7 @@ MXKVStorePullWithSparseEx MXKVStorePushPull MXKVStorePushPullEx MXKVStorePullRow
 MXKVStoreBroadcast MXKVStoreBroadcastEx MXKVStoreBarrier
 MXExecutorForward MXExecutorBackward MXExecutorBackwardEx MXExecutorBind MXExecutorBindEX MXExecutorSimpleBind
 MXExecutorSimpleBindEx MXExecutorSimpleBindEx64 MXExecutorReshape MXExecutorReshapeEx
+MXDataIterNext MXDataIterBeforeFirst MXFuncInvokeEx MXRtcCudaKernelCall
 MXLoadLib MXSetProfilerState MXSetProcessProfilerState MXDumpProfile MXDumpProcessProfile
 """.split()
 _MODES = {"MXAutogradSetIsRecording": "recording", "MXAutogradSetIsTraining": "training",

@@ -108,7 +108,7 @@ def scheduling(call: Call, lanes: Lanes, recompute: Recompute) -> Scheduling:
 
 def _chunks(native: NativeRun, recompute: Recompute) -> int:
     """In how many a block's own call would run."""
-    own = CoreRun(native.program, native.call, native.host.fields, recompute, chunks=True)
+    own = CoreRun(native.program, native.call, dict(native.host.fields), recompute, chunks=True)
     try:
         return own.chunks()
     finally:
