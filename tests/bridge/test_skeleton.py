@@ -49,7 +49,7 @@ def told(work):
     """A Work in words."""
     return (work.mode, work.context, [(repr(op[0]), *op[1:]) for op in work.ops], list(map(repr, work.avals)),
             work.draws, work.statistics, [maker[:2] for maker in work.makers], list(map(repr, work.external_avals)),
-            [type(array).__name__ for array in work.arrays], sorted(work.held()[0]), bool(work.places))
+            [type(array).__name__ for array in work.arrays], sorted(work.held()[0]))
 
 
 @contextlib.contextmanager
