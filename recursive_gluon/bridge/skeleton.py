@@ -33,6 +33,7 @@ _TWINS: Dict[str, _Place] = {
     "modes": (log, "modes"),
     "held": (work, "held"),
     "launch": (segments, "launch"),
+    "replay": (segments, "replay"),
     "kinds": (batching, "kinds"),
     "agenda": (batching, "agenda"),
     "spreads": (batching, "spreads"),
