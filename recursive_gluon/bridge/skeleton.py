@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, Tuple
 from .. import native
 from .._compat import mx
 from ..capture import calls, interception
-from . import batching, log, segments, work
+from . import batching, conversion, log, segments, work
 from .conversion import Known
 from .lazy import LazyLegacy, LazyNumPy
 from .plans import PLANS, remember
@@ -33,7 +33,7 @@ _TWINS: Dict[str, _Place] = {
     "modes": (log, "modes"),
     "held": (work, "held"),
     "launch": (segments, "launch"),
-    "replay": (segments, "replay"),
+    "replay": (conversion, "replay"),
     "kinds": (batching, "kinds"),
     "agenda": (batching, "agenda"),
     "spreads": (batching, "spreads"),
