@@ -7,7 +7,9 @@ only costs a launch. What is foreseen (shape, dtype, context, views, casts) cost
 """
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Callable, Dict
+
+import numpy
 
 from .._compat import mx
 from . import views
@@ -28,10 +30,10 @@ def _handle(self: Any) -> Any:
     return get_raw(self)
 
 
-def _known(name: str) -> property:
+def _known(name: str, convert: Callable = lambda value: value) -> property:
     def read(self: Any) -> Any:
         raw = get_raw(self)
-        return getattr(raw.aval, name) if type(raw) is not _Handle else getattr(self, name)
+        return convert(getattr(raw.aval, name)) if type(raw) is not _Handle else getattr(self, name)
 
     return property(read)
 
@@ -59,9 +61,9 @@ _MEMBERS = {
     "as_nd_ndarray": views.as_legacy_array,
     "as_np_ndarray": views.as_numpy_array,
 }
-_OWN = {
+_OWN: Dict[type, Dict[str, Any]] = {
     mx.nd.NDArray: {"reshape": views.reshape, "_get_nd_basic_indexing": views.basic_indexing("_get_nd_basic_indexing")},
-    mx.np.ndarray: {"reshape_view": views.reshape,
+    mx.np.ndarray: {"dtype": _known("dtype", numpy.dtype), "reshape_view": views.reshape,
                     "_get_np_basic_indexing": views.basic_indexing("_get_np_basic_indexing")},
 }
 

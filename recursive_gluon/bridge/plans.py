@@ -14,8 +14,8 @@ from .work import Work
 
 __all__ = ["PLANS", "Plan", "remember"]
 
-#: of each call in turn, which reads what the one before it made: the Call, the Aval of what it makes, the class of
-#: the lazy array (None: Python never sees one), how the true view is made of its base (or None), and which of the calls
+#: of each call in turn, which reads what the one before it made: the Call, the Aval of what it makes, the class of its
+#: lazy array (None: Python never sees one), how the true view is made of its base (or None), and which of the calls
 #: made the base (-1: the array itself is it)
 Plan = Tuple[Tuple[Any, Any, Optional[type], Optional[Callable], int], ...]
 

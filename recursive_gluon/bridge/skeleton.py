@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Callable, Dict, Tuple
 
+import numpy
+
 from .. import native
 from .._compat import mx
 from ..capture import calls, interception
@@ -63,7 +65,7 @@ def install(interceptor: interception.Interceptor) -> None:
                mx.ndarray._internal.NDArrayBase)
     module.setup({
         **{kind.__name__: kind for kind in classes}, "LazyLegacy": LazyLegacy, "LazyNumPy": LazyNumPy, **originals,
-        **methods, "plans": PLANS, "remember": remember,
+        **methods, "plans": PLANS, "remember": remember, "numpy_dtype": numpy.dtype,
         "PURE": calls.PURE, "STATISTICS": calls.STATISTICS, "call": calls.call, "check_call": _BASE.check_call,
         "thread": log.thread, "legacy_operators": {**_operators(mx.ndarray.op), **_operators(mx.ndarray._internal)},
         "numpy_operators": _operators(mx.ndarray.numpy._internal),

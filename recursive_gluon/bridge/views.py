@@ -76,7 +76,7 @@ def _result(shape: Tuple[int, ...], target: Tuple[Any, ...]) -> Optional[Tuple[i
 
 def at(self: Any, index: int) -> Any:
     shape = self.shape
-    position = index + shape[0] if index < 0 else index
+    position = int(index + shape[0] if index < 0 else index)
     rest = shape[1:] if len(shape) > 1 or isinstance(self, _numpy_array) else (1,)
     if not 0 <= position < shape[0] or 0 in rest:
         return computed("_at")(self, index)
@@ -89,9 +89,9 @@ def at(self: Any, index: int) -> Any:
 
 def slice_rows(self: Any, start: Optional[int], stop: Optional[int]) -> Any:
     shape = self.shape
-    begin, end, _ = slice(start, stop).indices(shape[0])
-    inside = all(n is None or -shape[0] <= n <= shape[0] for n in (start, stop))  # MXNet refuses others
-    if not inside or begin >= end or 0 in shape:
+    inside = all(n is None or isinstance(n, (int, numpy.integer)) and -shape[0] <= n <= shape[0] for n in (start, stop))
+    begin, end, _ = slice(start, stop).indices(shape[0]) if inside else (0, 0, 0)  # MXNet refuses others
+    if begin >= end or 0 in shape:
         return computed("_slice")(self, start, stop)
     chain = [("slice_axis", {"axis": 0, "begin": begin, "end": end}, (end - begin,) + shape[1:])]
     return _view(self, chain, lambda base: base._slice(start, stop))

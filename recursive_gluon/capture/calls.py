@@ -10,6 +10,8 @@ import math
 import re
 from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
+import numpy as np
+
 from .._compat import mx
 
 __all__ = ["Aval", "Call", "PURE", "RANDOM", "STATISTICS", "EAGER", "array_aval", "aval", "call", "operator_handle"]
@@ -54,7 +56,7 @@ class Aval:
         self.shape, self.dtype, self.context, self.stype = shape, dtype, context, stype
 
     def __repr__(self) -> str:
-        return f"{self.dtype.__name__}{list(self.shape)}@{self.context}"
+        return f"{np.dtype(self.dtype).name}{list(self.shape)}@{self.context}"
 
 
 _avals: Dict[Tuple, Aval] = {}
@@ -71,8 +73,12 @@ def aval(shape: Tuple[int, ...], dtype: Any, context: Any, stype: str = "default
 
 
 def array_aval(array: Any) -> Aval:
-    """The Aval of an array that exists."""
-    return aval(array.shape, array.dtype, array.context, array.stype)
+    """The Aval of an array that exists. Its dtype is a class of NumPy's, as ``mx.nd`` says it; ``mx.np`` says it as a
+    numpy.dtype, of another hash."""
+    dtype = array.dtype
+    if isinstance(dtype, np.dtype) and dtype.names is None:
+        dtype = dtype.type
+    return aval(array.shape, dtype, array.context, array.stype)
 
 
 class Call:

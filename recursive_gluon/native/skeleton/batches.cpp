@@ -152,7 +152,8 @@ PyObject* agenda(PyObject*, PyObject* const* args, Py_ssize_t count) {
   while (made && !open.empty()) {
     size_t best = 0;
     for (size_t i = 1; i < open.size(); ++i) {
-      double a = deep[open[i]] / static_cast<double>(left[open[i]]), b = deep[open[best]] / static_cast<double>(left[open[best]]);
+      double a = deep[open[i]] / static_cast<double>(left[open[i]]);
+      double b = deep[open[best]] / static_cast<double>(left[open[best]]);
       if (a < b || (a == b && open[i] < open[best])) best = i;
     }
     long now = open[best];
@@ -175,7 +176,8 @@ PyObject* agenda(PyObject*, PyObject* const* args, Py_ssize_t count) {
 
 PyObject* spreads(PyObject*, PyObject* const* args, Py_ssize_t count) {
   std::vector<Op> ops;
-  if (count != 4 || !PyList_Check(args[1]) || !PyList_Check(args[2])) return wrong("spreads(ops, groups, bits, needed)"), nullptr;
+  if (count != 4 || !PyList_Check(args[1]) || !PyList_Check(args[2]))
+    return wrong("spreads(ops, groups, bits, needed)"), nullptr;
   if (!take_ops(args[0], ops)) return nullptr;
   std::vector<long> bits, starts;
   long most = 0, values = 0;

@@ -15,7 +15,7 @@ struct Invocation {
   bool numpy, as_list;
 };
 
-// Borrowed. Null: values of a kind that only Python can tell apart, or an exception. Runs Python for a call that is new.
+// Borrowed. Null: values of a kind that only Python can tell apart, or an exception. Runs Python for one that is new.
 PyObject* find_call(const Invocation& invocation);
 
 void forget_calls();

@@ -96,7 +96,8 @@ struct Handles {
 // (ops, inputs, own): run calls one by one; the handles of the values `own`.
 PyObject* replay(PyObject*, PyObject* const* args, Py_ssize_t count) {
   if (count != 3) return PyErr_SetString(PyExc_TypeError, "replay(ops, inputs, own)"), nullptr;
-  Ref ops(PySequence_Fast(args[0], "calls")), inputs(PySequence_Fast(args[1], "arrays")), own(PySequence_Fast(args[2], "values"));
+  Ref ops(PySequence_Fast(args[0], "calls")), inputs(PySequence_Fast(args[1], "arrays"));
+  Ref own(PySequence_Fast(args[2], "values"));
   if (!ops || !inputs || !own) return nullptr;
   std::vector<NDArrayHandle> outside, reads;
   for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(inputs.get()); ++i) {
@@ -107,7 +108,7 @@ PyObject* replay(PyObject*, PyObject* const* args, Py_ssize_t count) {
   Told told;
   for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(ops.get()); ++i) {
     PyObject* op = PySequence_Fast_GET_ITEM(ops.get(), i);  // (Call, number of values, reads...)
-    if (!PyTuple_Check(op) || PyTuple_GET_SIZE(op) < 2 || Py_TYPE(PyTuple_GET_ITEM(op, 0)) != g.call_kind_type)
+    if (!PyTuple_Check(op) || PyTuple_GET_SIZE(op) < 2 || Py_TYPE(PyTuple_GET_ITEM(op, 0)) != g.call_type)
       return PyErr_SetString(PyExc_TypeError, "a call is a tuple of a Call and numbers"), nullptr;
     if (!tell(PyTuple_GET_ITEM(op, 0), told)) return nullptr;
     reads.clear();

@@ -57,19 +57,21 @@ PyObject* setup(PyObject*, PyObject* names) {
       take_type(names, "NDArrayBase", g.base) && take_type(names, "ndarray", g.numpy_array) &&
       take_type(names, "NDArray", g.legacy_array) && take_type(names, "LazyLegacy", g.lazy_legacy) &&
       take_type(names, "LazyNumPy", g.lazy_numpy) && take_type(names, "Value", g.value) &&
-      take_type(names, "Log", g.log) && take_type(names, "Work", g.work_kind) && take_type(names, "Row", g.row) && take_type(names, "Context", g.context_kind) && take(names, "thread", g.thread) && take(names, "call", g.find_call) &&
-      take(names, "invoke", g.invoke) &&
+      take_type(names, "Log", g.log) && take_type(names, "Work", g.work_kind) &&
+      take_type(names, "Context", g.context_kind) && take(names, "thread", g.thread) &&
+      take(names, "call", g.find_call) && take(names, "invoke", g.invoke) &&
       take(names, "array_aval", g.array_aval) && take(names, "has_gradient", g.has_gradient) &&
-      take(names, "launch", g.launch) && take(names, "replay", g.replay) && take_type(names, "Call", g.call_kind_type) &&
+      take(names, "launch", g.launch) && take(names, "replay", g.replay) && take_type(names, "Call", g.call_type) &&
       take(names, "check_call", g.check_call) &&
       take(names, "legacy_helper", g.legacy_helper) && take(names, "numpy_helper", g.numpy_helper) &&
       take(names, "legacy_verify", g.legacy_verify) && take(names, "numpy_verify", g.numpy_verify) &&
       take(names, "legacy_operators", g.legacy_operators) && take(names, "numpy_operators", g.numpy_operators) &&
       take_methods(names, "get_item", g.get_item) && take_methods(names, "reshape", g.reshape) &&
       take_methods(names, "cast", g.cast) && take(names, "plans", g.plans) && take(names, "remember", g.remember) &&
+      take(names, "numpy_dtype", g.numpy_dtype) && take_type(names, "Row", g.row) &&
+      open_slots(names, "Row", {{"aval", &g.row_aval}}) &&
       take(names, "PURE", g.pure) && take(names, "STATISTICS", g.statistics) &&
       open_slots(names, "NDArrayBase", {{"handle", &g.handle}, {"writable", &g.writable}}) &&
-      open_slots(names, "Row", {{"aval", &g.row_aval}}) &&
       open_slots(names, "Value", {{"log", &g.value_log}, {"number", &g.value_number}, {"aval", &g.value_aval}}) &&
       open_slots(names, "Aval", {{"shape", &g.aval_shape}, {"dtype", &g.aval_dtype}, {"context", &g.aval_context},
                                  {"stype", &g.aval_stype}}) &&
@@ -128,7 +130,7 @@ PyModuleDef g_module = {PyModuleDef_HEAD_INIT, "skeleton", "Operator calls, put 
 
 PyMODINIT_FUNC PyInit_skeleton() {
   skeleton::Ref module(PyModule_Create(&skeleton::g_module));
-  for (const char* name : {"get_item", "reshape", "cast"}) {  // methods, which a function of C does not become by itself
+  for (const char* name : {"get_item", "reshape", "cast"}) {  // a function of C does not become a method by itself
     skeleton::Ref function(module ? PyObject_GetAttrString(module.get(), name) : nullptr);
     skeleton::Ref method(function ? PyInstanceMethod_New(function.get()) : nullptr);
     if (!method || PyObject_SetAttrString(module.get(), name, method.get()) != 0) return nullptr;

@@ -50,7 +50,8 @@ PyObject* put_off(const Invocation& asked) {
   if (log == nullptr || asked.num_arrays > kMost) return nullptr;
   if (!is_true(g.depth.of(log))) {  // outside of the program: what reads no array that was put off runs now
     bool reads = false;
-    for (Py_ssize_t i = 0; i < asked.num_arrays && !reads; ++i) reads = is_array(asked.arrays[i]) && is_lazy(asked.arrays[i]);
+    for (Py_ssize_t i = 0; i < asked.num_arrays && !reads; ++i)
+      reads = is_array(asked.arrays[i]) && is_lazy(asked.arrays[i]);
     if (!reads) return nullptr;
   }
   Ref op = Ref::to(find_call(asked));

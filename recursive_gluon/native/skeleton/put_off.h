@@ -8,7 +8,7 @@ namespace skeleton {
 // Stands for mxnet.ndarray.register._imperative_invoke.
 PyObject* invoke(PyObject* module, PyObject* const* args, Py_ssize_t count);
 
-// Stand for _ufunc_helper of mxnet.ndarray.ndarray and of mxnet.ndarray.numpy._op, by which numbers and arrays are added.
+// Stand for _ufunc_helper of mxnet.ndarray.ndarray and of mxnet.ndarray.numpy._op, through which arithmetic goes.
 PyObject* legacy_arithmetic(PyObject* module, PyObject* const* args, Py_ssize_t count);
 PyObject* numpy_arithmetic(PyObject* module, PyObject* const* args, Py_ssize_t count);
 

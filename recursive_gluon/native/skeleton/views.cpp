@@ -28,6 +28,8 @@ PyObject* normal(PyObject* object) {
   return made.release();
 }
 
+bool is_lazy(PyObject* array) { return Py_TYPE(array) == g.lazy_legacy || Py_TYPE(array) == g.lazy_numpy; }
+
 // What is asked: which method, of which class, in which mode, of what kind of array, with which arguments.
 Ref question(PyObject* method, PyObject* log, PyObject* const* args, Py_ssize_t count) {
   Ref key(PyTuple_New(count + 3));
@@ -61,11 +63,12 @@ PyObject* make(PyObject* plan, PyObject* log, PyObject* value) {
     PyObject *step = PyTuple_GET_ITEM(plan, i), *kind = part(step, 2), *view = part(step, 3);
     Ref number(PyLong_FromSsize_t(state.values() + i)), one(PyLong_FromLong(1));
     if (!number || !one) return nullptr;
+    auto* type = reinterpret_cast<PyTypeObject*>(kind);
     Step made{Ref(PyTuple_Pack(3, part(step, 0), one.get(), read.get())),
-              kind == Py_None ? Ref::to(Py_None)
-                              : Ref(make_lazy(reinterpret_cast<PyTypeObject*>(kind), log, state.values() + i, part(step, 1))),
-              Ref(), part(step, 1)};
+              kind == Py_None ? Ref::to(Py_None) : Ref(make_lazy(type, log, state.values() + i, part(step, 1))), Ref(),
+              part(step, 1)};
     if (!made.call || !made.array) return nullptr;
+    PyObject_GC_UnTrack(made.call.get());  // see make_lazy
     if (view != Py_None) {
       Py_ssize_t base = PyLong_AsSsize_t(part(step, 4));
       Ref source(base < 0 ? Ref::to(self.get()) : Ref(PyLong_FromSsize_t(state.values() + base)));
@@ -84,9 +87,9 @@ PyObject* make(PyObject* plan, PyObject* log, PyObject* value) {
 }
 
 PyObject* planned(const Methods& methods, PyObject* const* args, Py_ssize_t count, PyObject* names) {
-  bool is_lazy = count > 0 && (Py_TYPE(args[0]) == g.lazy_legacy || Py_TYPE(args[0]) == g.lazy_numpy);
-  PyObject* method = is_lazy && Py_TYPE(args[0]) == g.lazy_legacy ? methods.legacy.get() : methods.numpy.get();
-  PyObject* raw = is_lazy ? g.handle.of(args[0]) : nullptr;
+  bool lazy = count > 0 && is_lazy(args[0]);
+  PyObject* method = lazy && Py_TYPE(args[0]) == g.lazy_legacy ? methods.legacy.get() : methods.numpy.get();
+  PyObject* raw = lazy ? g.handle.of(args[0]) : nullptr;
   PyObject* log = raw != nullptr && Py_TYPE(raw) == g.value && names == nullptr ? current_log() : nullptr;
   Ref key = log != nullptr && g.value_log.of(raw) == log ? question(method, log, args, count) : Ref();
   if (PyErr_Occurred()) return nullptr;
@@ -106,9 +109,13 @@ PyObject* planned(const Methods& methods, PyObject* const* args, Py_ssize_t coun
 // What is known of a lazy array; of one that became an ordinary one meanwhile, what it says itself.
 PyObject* known(PyObject* array, const Slot& slot, const char* name) {
   PyObject* raw = PyObject_TypeCheck(array, g.base) ? g.handle.of(array) : nullptr;
-  if (raw != nullptr && Py_TYPE(raw) == g.value) return Ref::to(slot.of(g.value_aval.of(raw))).release();
-  if (raw != nullptr && Py_TYPE(raw) == g.row) return Ref::to(slot.of(g.row_aval.of(raw))).release();
-  return PyObject_GetAttrString(array, name);
+  PyObject* aval = raw == nullptr ? nullptr
+                   : Py_TYPE(raw) == g.value ? g.value_aval.of(raw)
+                   : Py_TYPE(raw) == g.row   ? g.row_aval.of(raw)
+                                             : nullptr;
+  if (aval != nullptr) return Ref::to(slot.of(aval)).release();
+  if (!is_lazy(array)) return PyObject_GetAttrString(array, name);
+  return PyErr_SetString(PyExc_RuntimeError, "a lazy array without a value"), nullptr;
 }
 
 }  // namespace
@@ -124,7 +131,11 @@ PyObject* cast(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* nam
 }
 
 PyObject* shape(PyObject*, PyObject* array) { return known(array, g.aval_shape, "shape"); }
-PyObject* dtype(PyObject*, PyObject* array) { return known(array, g.aval_dtype, "dtype"); }
+PyObject* dtype(PyObject*, PyObject* array) {
+  Ref found(known(array, g.aval_dtype, "dtype"));
+  PyObject* kind = found.get();
+  return kind == nullptr || Py_TYPE(array) != g.lazy_numpy ? found.release() : call(g.numpy_dtype.get(), &kind, 1);
+}
 PyObject* context(PyObject*, PyObject* array) { return known(array, g.aval_context, "context"); }
 PyObject* stype(PyObject*, PyObject* array) { return known(array, g.aval_stype, "stype"); }
 

@@ -2,7 +2,7 @@
 
 namespace skeleton {
 
-// The log of this thread, borrowed; null where it has none. The state of the thread keeps what its threading.local keeps.
+// The state of the thread keeps what its threading.local keeps.
 PyObject* current_log() {
   static PyObject* key = PyUnicode_InternFromString("recursive_gluon.log");
   PyObject* state = PyThreadState_GetDict();
@@ -26,7 +26,7 @@ PyObject* make_lazy(PyTypeObject* kind, PyObject* log, Py_ssize_t number, PyObje
   g.handle.set(array.get(), value.get());
   g.writable.set(array.get(), Py_True);
   // A program puts off tens of thousands of calls, and each collection of garbage would look at all that they made. No
-  // cycle goes through these, but that of a log to itself; an array of mx.np has a dict, in which there may be anything.
+  // cycle goes through these, but that of a log to itself; an array of mx.np has a dict, in which anything may be.
   PyObject_GC_UnTrack(value.get());
   if (kind == g.lazy_legacy) PyObject_GC_UnTrack(array.get());
   return array.release();
