@@ -65,7 +65,9 @@ def reshape(self: Any, *shape: Any, **kwargs: Any) -> Any:
 
 def _result(shape: Tuple[int, ...], target: Tuple[Any, ...]) -> Optional[Tuple[int, ...]]:
     """The shape that results where NumPy's rule gives it; None for MXNet's special numbers, mistakes, no elements."""
-    if not 0 < len(target) <= _DIMENSIONS or not all(isinstance(n, (int, numpy.integer)) and (n > 0 or n == -1) for n in target):
+    if not 0 < len(target) <= _DIMENSIONS:
+        return None
+    if not all(isinstance(n, (int, numpy.integer)) and (n > 0 or n == -1) for n in target):
         return None
     size, named = int(numpy.prod(shape, dtype=numpy.int64)), -1 if -1 in target else 1
     for n in target:
