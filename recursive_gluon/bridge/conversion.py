@@ -33,6 +33,7 @@ _Handle = mx.base.NDArrayHandle
 _Array = mx.nd.NDArray
 _SETTLED = 16  # launches without anything new, after which calls are no longer located
 _WHOLE = 2000  # calls of which one graph is made
+_ROOM = 128  # launches with something new after which a program is not located any more: it takes time at every call
 _OFTEN = 2  # how often work must have come before graphs are made for it as a whole
 _HEAD_START, _SHARE = 0.5, 0.1  # seconds, and the part of a program's time, that compiling blocks may take
 _TRUST = 2
@@ -77,11 +78,8 @@ def run(steps: Sequence[Tuple[Piece, Optional[Segment]]], externals: Sequence[An
     values: Dict[int, Any] = {}
     for piece, segment in steps:
         inputs = [values[n] if n >= 0 else externals[~n] for n in piece.inputs]
-        if segment is None:
-            made = replay(piece.ops, inputs)
-            values.update((n, made[own]) for n, own in zip(piece.outputs, piece.own))
-        else:
-            values.update((n, _Array(_Handle(handle))) for n, handle in zip(piece.outputs, segment(inputs)))
+        handles = replay(piece.ops, inputs, piece.own) if segment is None else segment(inputs)
+        values.update((n, _Array(_Handle(handle))) for n, handle in zip(piece.outputs, handles))
     return values
 
 
@@ -121,7 +119,7 @@ class Conversion:
         self._in_order = False
         self.locating = True
         self.recaptures = 0
-        self._quiet = 0
+        self._quiet = self._news = 0
         self._known: Dict[Tuple, Known] = {}
         self._last: Optional[Known] = None
 
@@ -209,8 +207,7 @@ class Conversion:
 
     def _values(self, work: Work, key: Tuple, needed: Set[int]) -> Dict[int, Any]:
         if work.mode[0] and (self.twice or self._by_order(work)):
-            self.report.replayed += len(work.ops)
-            return dict(enumerate(replay(work.ops, work.externals)))
+            return self._replayed(work, key)
         known = self._known.get(key) or self._learn(work, key, needed)
         if known is not None:
             self._went(known)
@@ -227,18 +224,23 @@ class Conversion:
             self.report.stacks += launches
             self.locating = False
             return values
-        groups: Sequence[Sequence[int]] = [range(len(work.ops))]
-        if len(work.places) == len(work.ops):
-            nodes, _ = self.graph.add(list(zip(work.places, (op[0] for op in work.ops))))
-            groups = [range(start, stop) for start, stop in self.graph.blocks(nodes)]
-        self.locating = True
-        steps = self._steps(work, groups, needed)
+        self._news += 1
+        self.locating = self._news < _ROOM
+        if len(work.places) < len(work.ops):
+            return self._replayed(work, key)
+        nodes, _ = self.graph.add(list(zip(work.places, (op[0] for op in work.ops))))
+        steps = self._steps(work, [range(start, stop) for start, stop in self.graph.blocks(nodes)], needed)
         for piece, segment in steps:
             if segment is None:
                 self.report.replayed += len(piece.ops)
             else:
                 self.report.graphs += len(piece.ops)
         return run(steps, work.externals)
+
+    def _replayed(self, work: Work, key: Tuple) -> Dict[int, Any]:
+        self.report.replayed += len(work.ops)
+        outputs = key[3]
+        return {n: _Array(_Handle(handle)) for n, handle in zip(outputs, replay(work.ops, work.externals, outputs))}
 
     def _learn(self, work: Work, key: Tuple, needed: Set[int]) -> Optional[Known]:
         """Graphs for work as a whole: for any shapes when it comes again, for these when they do too."""

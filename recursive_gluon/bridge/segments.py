@@ -17,6 +17,7 @@ from .._compat import mx
 from ..capture.calls import EAGER, Aval, Call, call, operator_handle
 from ..capture.interception import original_invoke
 from .tapes import Inputs
+from .values import get_raw, set_raw
 from .work import Op, Piece
 
 __all__ = ["Segment", "Segments", "launch", "replay"]
@@ -31,14 +32,21 @@ _KEPT = 1024  # compiled segments; the least recently used goes
 _SEEN = 50_000  # segments that were met once
 
 
-def replay(ops: Sequence[Op], inputs: Sequence[Any]) -> List[Any]:
-    """Run the calls one by one, as Python would have; the arrays of all values."""
+def replay(ops: Sequence[Op], inputs: Sequence[Any], own: Sequence[int]) -> List[int]:
+    """Run the calls one by one, as Python would have; the handles of the values `own`, which become the caller's."""
     values: List[Any] = []
     for op, _, *reads in ops:
         arrays = [values[r] if r >= 0 else inputs[~r] for r in reads]
         made = original_invoke(op.handle, arrays, op.keys, op.values, None, op.numpy, op.as_list)
         values.extend(made if isinstance(made, list) else (made,))
-    return values
+    return [_release(values[n]) for n in own]
+
+
+def _release(array: Any) -> int:
+    """The handle of an array that nobody else holds."""
+    handle = get_raw(array).value
+    set_raw(array, None)
+    return handle
 
 
 class Segment:

@@ -13,7 +13,7 @@ import numpy
 from .. import native
 from .._compat import mx
 from ..capture import calls, interception
-from . import batching, log, segments, work
+from . import batching, conversion, log, segments, work
 from .conversion import Known
 from .lazy import LazyLegacy, LazyNumPy
 from .plans import PLANS, remember
@@ -35,6 +35,7 @@ _TWINS: Dict[str, _Place] = {
     "modes": (log, "modes"),
     "held": (work, "held"),
     "launch": (segments, "launch"),
+    "replay": (conversion, "replay"),
     "kinds": (batching, "kinds"),
     "agenda": (batching, "agenda"),
     "spreads": (batching, "spreads"),

@@ -18,6 +18,7 @@ __all__ = ["as_numpy_array", "as_legacy_array", "at", "basic_indexing", "cast", 
            "slice_rows"]
 
 _numpy_array = mx.np.ndarray
+_DIMENSIONS = 6  # the most that oneDNN's reshape, which is an operator's, has; a true view may have more
 
 
 def computed(name: str) -> Callable:
@@ -64,7 +65,9 @@ def reshape(self: Any, *shape: Any, **kwargs: Any) -> Any:
 
 def _result(shape: Tuple[int, ...], target: Tuple[Any, ...]) -> Optional[Tuple[int, ...]]:
     """The shape that results where NumPy's rule gives it; None for MXNet's special numbers, mistakes, no elements."""
-    if not target or not all(isinstance(n, (int, numpy.integer)) and (n > 0 or n == -1) for n in target):
+    if not 0 < len(target) <= _DIMENSIONS:
+        return None
+    if not all(isinstance(n, (int, numpy.integer)) and (n > 0 or n == -1) for n in target):
         return None
     size, named = int(numpy.prod(shape, dtype=numpy.int64)), -1 if -1 in target else 1
     for n in target:
@@ -114,6 +117,8 @@ def basic_indexing(name: str) -> Callable:
         final = [n for axis, n in enumerate(sliced) if axis not in integers]
         for axis in self._new_axes_after_basic_indexing(nones, key) if nones else ():
             final.insert(axis, 1)
+        if len(final) > _DIMENSIONS:
+            return computed(name)(self, key)
         if not final and not isinstance(self, _numpy_array):
             final = [1]
         begin, end = self._basic_indexing_contiguous_flat_begin_end(slices, shape)

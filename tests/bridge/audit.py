@@ -42,7 +42,7 @@ def look(name, args):
         return
     read = {array.handle.value for array in log.work.externals}
     if name == "MXImperativeInvokeEx":
-        fine = where == "outside" and not args[3]._obj.value  # no output is given: a new array, of others than lazy ones
+        fine = where == "outside" and not args[3]._obj.value  # it makes a new array, of ones that are not lazy
     elif name == "MXNetFuncCall":
         fine = interception._ARRAY not in list(args[2][:args[3].value])
     elif name.startswith("MXAutogradSetIs"):
@@ -78,21 +78,21 @@ def launched_ahead(self, known, work):
 
 Conversion.launch_ahead = launched_ahead
 
+def audit(case):
+    seen.clear()
+    past.clear()
+    converted = []
+
+    def convert(program):
+        converted.append(rg.hybridize(program))
+        return converted[-1]
+
+    observe.observe(case, convert)
+    reports = [conversion.report for conversion in {conversion_of(net) for net in converted}]
+    return {"seen": dict(seen), "past": past[:],
+            **{name: sum(getattr(report, name) for report in reports) for name in ("eager", "replayed", "graphs")}}
+
+
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    told = {}
-    for number in map(int, sys.argv[1:]):
-        seen.clear()
-        past.clear()
-        converted = []
-
-        def convert(program):
-            converted.append(rg.hybridize(program))
-            return converted[-1]
-
-        observe.observe(CASES[number], convert)
-        reports = [conversion.report for conversion in {conversion_of(net) for net in converted}]
-        told[number] = {"seen": dict(seen), "past": past[:], **{name: sum(getattr(report, name) for report in reports)
-                                                                for name in ("eager", "replayed", "graphs")}}
-        told[number]["stacked"] = sum(report.stacked for report in reports)
-    print(json.dumps(told))
+    print(json.dumps({number: audit(CASES[number]) for number in map(int, sys.argv[1:])}))

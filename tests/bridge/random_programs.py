@@ -158,7 +158,7 @@ class Writer:
     def _remember(self, scope, level, depth):
         h = self._choose.choice(scope)
         self._put(level, f"mean = {h}.mean(axis=0, keepdims=True).detach()")
-        # Detached: MXNet puts even what is never used on its tape, and a tape that reaches into the last step fails there.
+        # Detached: MXNet has even what is never used on its tape, and one that reaches into the last step fails there.
         self._put(level, "self.memory = mean if self.memory is None else (0.9 * self.memory + 0.1 * mean).detach()")
         self._put(level, f"{self._target(scope)} = {h} - self.memory")
 

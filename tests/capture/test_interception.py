@@ -25,15 +25,15 @@ MXNDArrayGetAuxType MXNDArrayGetGrad MXNDArrayGetGradState MXNDArraySyncCheckFor
 MXNDArrayCallDLPackDeleter MXExecutorPrint MXExecutorFree MXExecutorGetOptimizedSymbol
 MXExecutorSetMonitorCallbackEX""".split()
 # Functions that make arrays or other handles of the same ones, and write nothing.
-MAKE = """MXNDArrayCreateNone MXNDArrayCreateSparseEx MXNDArrayCreateSparseEx64 MXNDArrayCreateFromSharedMemEx MXNDArrayLoad
-MXNDArrayLoadFromBuffer MXNDArrayLoadFromRawBytes MXNDArrayFromDLPackEx MXShallowCopyNDArray MXExecutorOutputs
-MXDataIterGetData MXDataIterGetLabel""".split()
+MAKE = """MXNDArrayCreateNone MXNDArrayCreateSparseEx MXNDArrayCreateSparseEx64 MXNDArrayCreateFromSharedMemEx
+MXNDArrayLoad MXNDArrayLoadFromBuffer MXNDArrayLoadFromRawBytes MXNDArrayFromDLPackEx MXShallowCopyNDArray
+MXExecutorOutputs MXDataIterGetData MXDataIterGetLabel""".split()
 # What these write is looked at by gradients only, which launch what was put off.
 LATER = ["MXNDArraySetGradState"]
 # Called by _imperative_invoke, which is replaced.
 OPERATORS = ["MXImperativeInvokeEx"]
-FOLLOWED = {*interception._BARRIERS, *interception._MODES, *interception._NEW, *interception._VIEWS, *interception._WAITS,
-            "MXNDArraySyncCopyFromCPU", "MXNetFuncCall"}
+FOLLOWED = {*interception._BARRIERS, *interception._MODES, *interception._NEW, *interception._VIEWS,
+            *interception._WAITS, "MXNDArraySyncCopyFromCPU", "MXNetFuncCall"}
 
 
 def used(source):
@@ -53,8 +53,8 @@ def test_every_function_that_mxnet_calls_is_sorted():
 
 def test_functions_that_write_or_use_the_tape_are_followed():
     """By their names, in all of the library: whatever mxnet's Python may come to call."""
-    named = re.compile(r"MXAutograd(Backward|Compute|Mark|GetSymbol)|MXInvokeCachedOp|MXExecutor(Forward|Backward|.*Bind)"
-                       r"|MXNDArray(SyncCopyFrom|Save|GetData|ToDLPack)|MXKVStore(Init|Push|Pull|Broadcast)|MXRandomSeed")
+    named = re.compile(r"MXAutograd(Backward|Compute|Mark|GetSymbol)|MXInvokeCachedOp|MXExecutor(Forward|Backward|"
+                       r".*Bind)|MXNDArray(SyncCopyFrom|Save|GetData|ToDLPack)|MXKVStore(Init|Push|Pull|Broadcast)|MXRandomSeed")
     called = set().union(*(used(path.read_text(encoding="utf-8")) for path in SOURCES))
     assert {name for name in called if named.match(name)} <= FOLLOWED
 

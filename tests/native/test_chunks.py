@@ -168,7 +168,7 @@ def test_what_they_hold_is_what_explain_says(trees, workers):
     for keep, recompute, wanted in ((False, False, memory.inference), (False, 9, memory.inference),
                                     (True, False, memory.training), (True, True, memory.recompute)):
         _, call = net._prepare(forest, (), keep, ROOTS)
-        fields = {n: host_view(a) for n, a in call.fields.items()}
+        fields = {name: host_view(array) for name, array in call.fields.items()}
         run = CoreRun(core_program(compiled(call))[0], call, fields, recompute, chunks=True)
         assert (run.figure(7), run.chunks()) == (wanted.block, 4)
         run.release()

@@ -57,7 +57,7 @@ print("a later call works")
 
 
 #: of 199 nodes each: two chunks
-CHUNKS = {"hidden": 350, "trees": 90}
+CHUNKS = {"hidden": 900, "trees": 90}
 
 
 def ran(handler="", hidden=1200, trees=40, **options):

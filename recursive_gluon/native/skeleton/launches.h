@@ -11,4 +11,7 @@ PyObject* launch(PyObject* module, PyObject* const* args, Py_ssize_t count);
 PyObject* modes(PyObject* module, PyObject* none);
 PyObject* held(PyObject* module, PyObject* arrays);
 
+// Stands for replay of bridge/segments.py.
+PyObject* replay(PyObject* module, PyObject* const* args, Py_ssize_t count);
+
 }  // namespace skeleton

@@ -61,7 +61,8 @@ PyObject* setup(PyObject*, PyObject* names) {
       take_type(names, "Context", g.context_kind) && take(names, "thread", g.thread) &&
       take(names, "call", g.find_call) && take(names, "invoke", g.invoke) &&
       take(names, "array_aval", g.array_aval) && take(names, "has_gradient", g.has_gradient) &&
-      take(names, "launch", g.launch) && take(names, "check_call", g.check_call) &&
+      take(names, "launch", g.launch) && take(names, "replay", g.replay) && take_type(names, "Call", g.call_type) &&
+      take(names, "check_call", g.check_call) &&
       take(names, "legacy_helper", g.legacy_helper) && take(names, "numpy_helper", g.numpy_helper) &&
       take(names, "legacy_verify", g.legacy_verify) && take(names, "numpy_verify", g.numpy_verify) &&
       take(names, "legacy_operators", g.legacy_operators) && take(names, "numpy_operators", g.numpy_operators) &&
@@ -75,7 +76,8 @@ PyObject* setup(PyObject*, PyObject* names) {
       open_slots(names, "Aval", {{"shape", &g.aval_shape}, {"dtype", &g.aval_dtype}, {"context", &g.aval_context},
                                  {"stype", &g.aval_stype}}) &&
       open_slots(names, "Call", {{"kind", &g.call_kind}, {"results", &g.call_results}, {"numpy", &g.call_numpy},
-                                 {"as_list", &g.call_as_list}, {"draws", &g.call_draws}}) &&
+                                 {"as_list", &g.call_as_list}, {"draws", &g.call_draws}, {"handle", &g.call_handle},
+                                 {"keys", &g.call_keys}, {"values", &g.call_values}}) &&
       open_slots(names, "Log", {{"depth", &g.depth}, {"busy", &g.busy}, {"training", &g.training},
                                 {"numpy_shape", &g.numpy_shape}, {"work", &g.work}, {"expected", &g.expected},
                                 {"steady", &g.steady}}) &&
@@ -105,6 +107,7 @@ PyMethodDef g_functions[] = {
     {"array_aval", known_of_array, METH_O, "Stands for array_aval."},
     {"has_gradient", array_has_gradient, METH_O, "Stands for has_gradient of bridge/log.py."},
     {"launch", plain(launch), METH_FASTCALL, "Stands for launch of bridge/segments.py."},
+    {"replay", plain(replay), METH_FASTCALL, "Stands for replay of bridge/segments.py."},
     {"modes", modes, METH_NOARGS, "Stands for modes of bridge/log.py."},
     {"held", held, METH_O, "Stands for held of bridge/work.py."},
     {"kinds", plain(kinds), METH_FASTCALL, "Stands for kinds of bridge/batching.py."},

@@ -80,10 +80,11 @@ struct Methods {
 struct Python {
   PyTypeObject *base = nullptr, *numpy_array = nullptr, *legacy_array = nullptr;  // MXNet's
   PyTypeObject *lazy_legacy = nullptr, *lazy_numpy = nullptr, *value = nullptr, *row = nullptr;
-  PyTypeObject *log = nullptr, *work_kind = nullptr, *context_kind = nullptr;
+  PyTypeObject *log = nullptr, *work_kind = nullptr, *call_type = nullptr, *context_kind = nullptr;
   Ref thread, find_call;                   // the thread's log is an attribute of the first
   // What the functions here stand for:
-  Ref invoke, legacy_helper, numpy_helper, legacy_verify, numpy_verify, array_aval, has_gradient, launch, check_call;
+  Ref invoke, legacy_helper, numpy_helper, legacy_verify, numpy_verify, array_aval, has_gradient, launch, replay;
+  Ref check_call;
   Methods get_item, reshape, cast;
   Ref plans, remember, numpy_dtype;
   Ref legacy_operators, numpy_operators;  // dicts from MXNet's functions to handles of operators
@@ -92,7 +93,7 @@ struct Python {
   Slot value_log, value_number, value_aval;              // of a Value
   Slot row_aval;                                         // of a Row
   Slot aval_shape, aval_dtype, aval_context, aval_stype;  // of an Aval
-  Slot call_kind, call_results, call_numpy, call_as_list, call_draws;  // of a Call
+  Slot call_handle, call_keys, call_values, call_kind, call_results, call_numpy, call_as_list, call_draws;  // of a Call
   Slot depth, busy, training, numpy_shape, work, expected, steady;     // of a Log
   Slot trigger;                                                        // of what is expected
   Slot located, context, ops, arrays, avals, draws, externals, external_avals, numbers, makers;  // of a Work

@@ -56,7 +56,8 @@ const void* shifted(const void* data, int64_t bytes) { return shifted(const_cast
 class Chunked final : public Execution {
  public:
   Chunked(const Program& program, const Forest& forest, const PlanArgs& args, std::vector<Chunk> chunks)
-      : p_(program), forest_(forest), args_(args), chunks_(std::move(chunks)), parts_(chunks_.size()), held_(chunks_.size(), 0) {}
+      : p_(program), forest_(forest), args_(args), chunks_(std::move(chunks)), parts_(chunks_.size()),
+        held_(chunks_.size(), 0) {}
 
   void forward(const Inputs& inputs) override { forward_into(inputs, {}); }
 

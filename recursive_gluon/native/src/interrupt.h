@@ -43,8 +43,8 @@ class SignalsHeld {
   sigset_t before_;
 };
 
-// Keeps signals off, and asks for Ctrl-C, while it lives. One inside another on the same thread is the other, so that many short runs are one long
-// run.
+// Keeps signals off, and asks for Ctrl-C, while it lives. One inside another on the same thread is the other, so that
+// many short runs are one long run.
 class LongRun {
  public:
   LongRun();

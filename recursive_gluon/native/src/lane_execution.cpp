@@ -98,7 +98,7 @@ template <class T>
 void LaneExecution<T>::backward(const Outputs& outputs) {
   check(p_.keep, Kind::kInternal, "nothing was kept for a gradient");
   hold([&] {
-    plan_.make_readers();
+    plan_.make_readers(outputs.ograds);
     send_gradients(outputs);
     settle();
     std::vector<std::vector<int32_t>> after(plan_.batches.size());
@@ -256,11 +256,8 @@ void LaneExecution<T>::send_gradients(const Outputs& outputs) {
   for (size_t j = 0; j < root.out_ports.size(); ++j) {
     int32_t port = root.out_ports[j];
     int64_t cols = p_.ports[port].cols;
-    if (!p_.ports[port].floating) continue;
-    int64_t size = static_cast<int64_t>(plan_.output_rows(static_cast<int32_t>(j)).size()) * cols;
-    T* to = given_port(port) + plan_.output_base[j] * cols;
-    if (outputs.ograds[j] == nullptr) zero(to, size);
-    else bring(to, outputs.ograds[j], size);
+    if (!p_.ports[port].floating || outputs.ograds[j] == nullptr) continue;
+    bring(given_port(port) + plan_.output_base[j] * cols, outputs.ograds[j], plan_.returned_rows() * cols);
   }
   for (size_t t = 0; t < table_grads_.size(); ++t) {
     int64_t size = std::max<int64_t>(lookups_.rows[t], 1) * p_.table_cols[t];  // the caller's array has a row at least

@@ -54,9 +54,10 @@ class Plan {
 
   // After the last round.
   Ids output_rows(int32_t output) const;     // of the root function; row 0 where there is none
-  int64_t returned_rows() const { return max_nodes_ > 0 ? forest.trees * max_nodes_ : static_cast<int64_t>(returned.size()); }
-  // `ograds`: of each output of the root its gradient, null where it has none; empty: all have one.
-  void make_readers(const std::vector<const void*>& ograds = {});
+  int64_t returned_rows() const {
+    return max_nodes_ > 0 ? forest.trees * max_nodes_ : static_cast<int64_t>(returned.size());
+  }
+  void make_readers(const std::vector<const void*>& ograds);  // of each output of the root; null: it has no gradient
 
   bool keeps() const { return keep_; }       // for a gradient: no row is used again
   const Program& program;

@@ -132,7 +132,7 @@ void Plan::make_readers(const std::vector<const void*>& ograds) {
   outputs.reserve(root.out_ports.size());
   for (size_t j = 0; j < root.out_ports.size(); ++j) {
     int32_t port = root.out_ports[j];
-    if (!program.ports[port].floating || (!ograds.empty() && ograds[j] == nullptr)) continue;
+    if (!program.ports[port].floating || ograds[j] == nullptr) continue;
     outputs.push_back(output_rows(static_cast<int32_t>(j)));
     of[port].push_back({&outputs.back(), nullptr, output_base[j], returned_rows()});
   }

@@ -88,7 +88,7 @@ class CoreRun:
     """A run in the core: planned when it is made, as far as structure alone decides. `chunks`: a large forest may be
     cut, as in a block's own calls; it has no plan of its own then."""
 
-    def __init__(self, program: CoreProgram, call: Call, fields: Dict[str, np.ndarray], recompute: Recompute = False,
+    def __init__(self, program: CoreProgram, call: Call, fields: Mapping[str, np.ndarray], recompute: Recompute = False,
                  trace: bool = False, lanes: Lanes = WORKERS, chunks: bool = False):
         lib, s, self.handle = program.lib, call.structure, None
         assert lib is not None
