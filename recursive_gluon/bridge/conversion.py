@@ -33,7 +33,8 @@ _Handle = mx.base.NDArrayHandle
 _Array = mx.nd.NDArray
 _SETTLED = 16  # launches without anything new, after which calls are no longer located
 _WHOLE = 2000  # calls of which one graph is made
-_ROOM = 128  # launches with something new after which a program is not located any more: it takes time at every call
+_TRIES = 8  # to batch, one after another in vain, after which it is tried less often
+_ROOM = 32  # launches with something new after which a program is not located any more: it takes time at every call
 _OFTEN = 2  # how often work must have come before graphs are made for it as a whole
 _HEAD_START, _SHARE = 0.5, 0.1  # seconds, and the part of a program's time, that compiling blocks may take
 _TRUST = 2
@@ -119,7 +120,7 @@ class Conversion:
         self._in_order = False
         self.locating = True
         self.recaptures = 0
-        self._quiet = self._news = 0
+        self._quiet = self._news = self._vain = 0
         self._known: Dict[Tuple, Known] = {}
         self._last: Optional[Known] = None
 
@@ -215,8 +216,7 @@ class Conversion:
         if self._quiet >= _SETTLED:
             self.recaptures += 1
         self._quiet, self._last = 0, None
-        shared = {i for i, array in enumerate(work.externals) if id(array) in self.segments.steady}
-        stacked = batching.plan(work, shared, needed)
+        stacked = self._stacked(work, needed)
         if stacked is not None:
             values, launches = batching.run(work, stacked, needed)
             self.report.graphs += len(work.ops)
@@ -236,6 +236,15 @@ class Conversion:
             else:
                 self.report.graphs += len(piece.ops)
         return run(steps, work.externals)
+
+    def _stacked(self, work: Work, needed: Set[int]) -> Optional[List[batching.Group]]:
+        """How work is batched; in a program where that was in vain it is tried now and then."""
+        if self._vain > _TRIES and self._news % _TRIES:
+            return None
+        shared = {i for i, array in enumerate(work.externals) if id(array) in self.segments.steady}
+        stacked = batching.plan(work, shared, needed)
+        self._vain = self._vain + 1 if stacked is None else 0
+        return stacked
 
     def _replayed(self, work: Work, key: Tuple) -> Dict[int, Any]:
         self.report.replayed += len(work.ops)
