@@ -146,7 +146,7 @@ class Conversion:
         began = perf_counter()
         with _no_collection():
             self._compute(work, ahead)
-        self.report.launching += perf_counter() - began
+        self.report.launched(perf_counter() - began)
 
     def _compute(self, work: Work, ahead: Optional[Ahead]) -> None:
         needed, views = work.held()

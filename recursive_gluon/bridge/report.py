@@ -39,6 +39,13 @@ class Report:
 
     def leave(self) -> None:
         self.total += perf_counter() - self._entered
+        self._entered = 0.0
+
+    def launched(self, seconds: float) -> None:
+        """Work was launched; what a call left to be launched later counts as time of the program too."""
+        self.launching += seconds
+        if not self._entered:
+            self.total += seconds
 
     def launch(self, why: str, frame: Optional[FrameType]) -> None:
         frame = user_frame(frame)
