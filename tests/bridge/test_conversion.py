@@ -49,7 +49,7 @@ def judged(seeds):
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_thousand_random_programs():
     found = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
