@@ -12,6 +12,7 @@ pytestmark = pytest.mark.skipif(binding.core() is None, reason="no native core o
 
 PROGRAM = """
 import os, signal, threading, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may have it ignored
 import recursive_gluon as rg
 from recursive_gluon._compat import mx
 import numpy as np
@@ -82,6 +83,7 @@ def test_control_c_ends_a_gradient(options):
 
 FORWARD = """
 import os, signal, threading
+signal.signal(signal.SIGINT, signal.default_int_handler)
 import recursive_gluon as rg
 from recursive_gluon._compat import mx
 import numpy as np
