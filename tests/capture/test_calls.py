@@ -8,6 +8,7 @@ from recursive_gluon.capture.calls import (
     PURE,
     RANDOM,
     STATISTICS,
+    Call,
     array_aval,
     aval,
     call,
@@ -59,7 +60,9 @@ def test_the_interface_tells_calls_apart():
             "_slice_assign _set_value"),
 ])
 def test_kinds(kind, names):
-    assert {name: made(name).kind for name in names.split()} == {name: kind for name in names.split()}
+    """Of calls that are new: one that no graph can hold is of another kind from when that was seen."""
+    found = {name: Call(operator_handle(name), (), (), False, False).kind for name in names.split()}
+    assert found == {name: kind for name in names.split()}
 
 
 @pytest.mark.parametrize("name, attributes, draws", [
