@@ -16,13 +16,12 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
-from .._compat import mx
 from ..capture.calls import PURE, Call, call, operator_handle
 from ..capture.interception import in_modes, new_array, original_invoke
 from ..program.rules.rowwise import Batch, rowwise
 from ..program.rules.site import Site, flag
 from .values import Row
-from .work import Work
+from .work import Work, starts_of
 
 __all__ = ["Group", "agenda", "kinds", "plan", "run", "spreads"]
 
@@ -76,10 +75,7 @@ def _shows(work: Work, groups: Sequence[Group], shared: Set[int], needed: Set[in
 def spreads(ops: Sequence[Tuple], groups: Sequence[Group], bits: Sequence[int], needed: Set[int]) -> bool:
     """Whether a needed value reaches other externals by the rows of its array than by itself. Externals are told apart
     by `bits`, -1 for those that do not count."""
-    starts, number = [], 0
-    for op in ops:
-        starts.append(number)
-        number += op[1]
+    *starts, number = starts_of(ops)
     outside = [1 << bit if bit >= 0 else 0 for bit in bits]
     alone, stacked = [0] * number, [0] * number
     for op, start in zip(ops, starts):
@@ -180,7 +176,7 @@ def agenda(ops: Sequence[Tuple], kinds: Sequence[int], count: int) -> List[Tuple
 
 
 _concat = call(operator_handle("Concat"), ("dim",), (0,), False, False)
-_slice_axis = operator_handle("slice_axis")
+_slice_axis, _broadcast_axis = operator_handle("slice_axis"), operator_handle("broadcast_axis")
 _take = call(operator_handle("take"), ("axis", "mode"), (0, "clip"), False, False)
 
 
@@ -191,6 +187,10 @@ def _invoke(op: Call, arrays: Sequence[Any]) -> Any:
 def _slice(array: Any, begin: int, end: int) -> Any:
     cut = call(_slice_axis, ("axis", "begin", "end"), (0, begin, end), False, False)
     return _invoke(cut, [array])
+
+
+def _repeat(array: Any, size: int) -> Any:
+    return _invoke(call(_broadcast_axis, ("axis", "size"), (0, size), False, False), [array])
 
 
 class _Rows:
@@ -222,18 +222,23 @@ class _Rows:
         """A value by itself."""
         home, row = self.place(read)
         array, size = self.arrays[home], self.size(read)
-        if not array.shape or array.shape[0] == size:
+        if self._whole(array, size):
             return array
         key = (home, row, size)
         if key not in self._alone:
             self._alone[key] = _slice(array, row, row + size)
         return self._alone[key]
 
+    @staticmethod
+    def _whole(array: Any, size: int) -> bool:
+        """Whether a value of so many rows is all of its home."""
+        return not array.shape or array.shape[0] == size
+
     def later(self, read: int) -> Any:
         """A value by itself, or as a Row."""
         home, row = self.place(read)
         array, size, mode = self.arrays[home], self.size(read), self.work.mode
-        if not array.shape or array.shape[0] == size:
+        if self._whole(array, size):
             return array
 
         def make() -> Any:
@@ -264,10 +269,7 @@ class _Rows:
 
 def run(work: Work, groups: Sequence[Group], needed: Set[int]) -> Tuple[Dict[int, Any], int]:
     """Run the groups; arrays of the values that are needed, and how many launches of the program's calls that took."""
-    starts, number = [], 0
-    for op in work.ops:
-        starts.append(number)
-        number += op[1]
+    starts = starts_of(work.ops)
     rows, launches = _Rows(work), 0
     for group in groups:
         if group.batch is None:
@@ -278,7 +280,7 @@ def run(work: Work, groups: Sequence[Group], needed: Set[int]) -> Tuple[Dict[int
         arrays = [rows.stacked([r[i] for r in reads]) if row else work.externals[~reads[0][i]]
                   for i, row in enumerate(group.rows)]
         for i in group.spread:
-            arrays[i] = mx.nd.broadcast_axis(arrays[i], axis=0, size=len(reads))
+            arrays[i] = _repeat(arrays[i], len(reads))
         made = _invoke(group.batch, arrays)
         for i, array in enumerate(made if isinstance(made, list) else (made,)):
             rows.keep([starts[at] + i for at in group.calls], array)

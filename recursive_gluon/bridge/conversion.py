@@ -39,24 +39,23 @@ _OFTEN = 2  # how often work must have come before graphs are made for it as a w
 _HEAD_START, _SHARE = 0.5, 0.1  # seconds, and the part of a program's time, that compiling blocks may take
 _TRUST = 2
 
+#: pieces that are run one after another, those with a graph by it
+Steps = List[Tuple[Piece, Optional[Segment]]]
+
 
 class Known:
     """Work that has graphs of its own, and what it takes to launch them ahead."""
 
-    __slots__ = ("key", "outputs", "steps", "avals", "steady", "trigger", "pure", "hits", "misses", "next", "graphs",
-                 "replayed")
+    __slots__ = ("key", "steps", "avals", "steady", "trigger", "pure", "hits", "misses", "next")
 
-    def __init__(self, key: Tuple, steps: List[Tuple[Piece, Optional[Segment]]], work: Work, steady: Dict[int, Any]):
+    def __init__(self, key: Tuple, steps: Steps, work: Work, steady: Dict[int, Any]):
         self.key, self.steps = key, steps
-        self.outputs = key[3]
         self.avals = key[2]
         self.steady = {i: array for i, array in enumerate(work.externals) if id(array) in steady}
         others = [i for i in range(len(work.externals)) if i not in self.steady]
         #: so many externals must be there; those that follow are parameters
         self.trigger = max(others) + 1 if others else 1
         self.pure = not work.draws and not work.statistics
-        self.graphs = sum(len(piece.ops) for piece, segment in steps if segment is not None)
-        self.replayed = sum(len(piece.ops) for piece, _ in steps) - self.graphs
         self.hits = self.misses = 0
         self.next: Optional["Known"] = None
 
@@ -74,14 +73,18 @@ class Ahead:
         self.values = run(known.steps, self.externals)
 
 
-def run(steps: Sequence[Tuple[Piece, Optional[Segment]]], externals: Sequence[Any]) -> Dict[int, Any]:
+def run(steps: Steps, externals: Sequence[Any]) -> Dict[int, Any]:
     """Run pieces one after another, those without a graph call by call; arrays of the values that pieces return."""
     values: Dict[int, Any] = {}
     for piece, segment in steps:
         inputs = [values[n] if n >= 0 else externals[~n] for n in piece.inputs]
         handles = replay(piece.ops, inputs, piece.own) if segment is None else segment(inputs)
-        values.update((n, _Array(_Handle(handle))) for n, handle in zip(piece.outputs, handles))
+        values.update(_arrays(piece.outputs, handles))
     return values
+
+
+def _arrays(numbers: Sequence[int], handles: Sequence[int]) -> Dict[int, Any]:
+    return {n: _Array(_Handle(handle)) for n, handle in zip(numbers, handles)}
 
 
 @contextlib.contextmanager
@@ -203,8 +206,7 @@ class Conversion:
         if self._last is not None:
             self._last.next = known
         self._last = known
-        self.report.graphs += known.graphs
-        self.report.replayed += known.replayed
+        self.report.ran(known.steps)
 
     def _values(self, work: Work, key: Tuple, needed: Set[int]) -> Dict[int, Any]:
         if work.mode[0] and (self.twice or self._by_order(work)):
@@ -230,11 +232,7 @@ class Conversion:
             return self._replayed(work, key)
         nodes, _ = self.graph.add(list(zip(work.places, (op[0] for op in work.ops))))
         steps = self._steps(work, [range(start, stop) for start, stop in self.graph.blocks(nodes)], needed)
-        for piece, segment in steps:
-            if segment is None:
-                self.report.replayed += len(piece.ops)
-            else:
-                self.report.graphs += len(piece.ops)
+        self.report.ran(steps)
         return run(steps, work.externals)
 
     def _stacked(self, work: Work, needed: Set[int]) -> Optional[List[batching.Group]]:
@@ -249,7 +247,7 @@ class Conversion:
     def _replayed(self, work: Work, key: Tuple) -> Dict[int, Any]:
         self.report.replayed += len(work.ops)
         outputs = key[3]
-        return {n: _Array(_Handle(handle)) for n, handle in zip(outputs, replay(work.ops, work.externals, outputs))}
+        return _arrays(outputs, replay(work.ops, work.externals, outputs))
 
     def _learn(self, work: Work, key: Tuple, needed: Set[int]) -> Optional[Known]:
         """Graphs for work as a whole: for any shapes when it comes again, for these when they do too."""
@@ -287,7 +285,7 @@ class Conversion:
         return self.segments.seconds < _HEAD_START + _SHARE * self.report.total
 
     def _steps(self, work: Work, groups: Sequence[Sequence[int]], needed: Set[int], fixed: Optional[bool] = None
-               ) -> List[Tuple[Piece, Optional[Segment]]]:
+               ) -> Steps:
         """Pieces with their graphs. Without `fixed`, pieces that are met for the first time have none."""
         if work.mode[0]:
             groups = [part for group in groups for part in classes(work, group, needed)]

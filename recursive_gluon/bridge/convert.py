@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, Optional
 from .._compat import mx
 from ..capture import interception
 from .conversion import Conversion
-from .log import NOT_FRESH, current_log, thread
+from .log import NOT_FRESH, Log, current_log, thread
 from .skeleton import install
 
 __all__ = ["conversion_of", "convert", "restore"]
@@ -15,12 +15,18 @@ __all__ = ["conversion_of", "convert", "restore"]
 _original = interception.original_invoke
 
 
+def _working() -> Optional[Log]:
+    """The log of this thread, if a program runs or calls are put off."""
+    log = thread.log
+    return log if log is not None and (log.depth or log.work.ops) else None
+
+
 class _Interceptor:
     """Hands on to the log of the thread, where there is one at work."""
 
     @staticmethod
     def invoke(handle: int, arrays: Any, keys: Any, values: Any, out: Any, numpy: bool, as_list: bool) -> Any:
-        log = thread.log
+        log = thread.log  # _working() at hand: unconverted operators pass here too
         if log is None or not (log.depth or log.work.ops):
             return _original(handle, arrays, keys, values, out, numpy, as_list)
         return log.invoke(handle, arrays, keys, values, out, numpy, as_list)
@@ -37,8 +43,7 @@ class _Interceptor:
 
     @staticmethod
     def active() -> bool:
-        log = thread.log
-        return log is not None and (log.depth > 0 or bool(log.work.ops))
+        return _working() is not None
 
     @staticmethod
     def fed(array: Any) -> None:
@@ -46,14 +51,14 @@ class _Interceptor:
 
     @staticmethod
     def made(handle: Optional[int], item: int) -> None:
-        log = thread.log
-        if log is not None and (log.depth or log.work.ops):
+        log = _working()
+        if log is not None:
             log.fresh = handle, item, log.work, len(log.work.externals)
 
     @staticmethod
     def filled(handle: int) -> int:
-        log = thread.log
-        if log is None or not (log.depth or log.work.ops):
+        log = _working()
+        if log is None:
             return 0
         made, item, work, externals = log.fresh
         # What was put off cannot read an array that is newer than all that it reads.

@@ -15,7 +15,7 @@ from .._compat import mx
 from . import views
 from .values import Row, Value, get_raw, set_raw
 
-__all__ = ["LazyLegacy", "LazyNumPy", "adopt", "compute", "new_lazy", "resolve"]
+__all__ = ["LazyLegacy", "LazyNumPy", "adopt", "new_lazy", "resolve"]
 
 _new = object.__new__
 _Handle = mx.base.NDArrayHandle
@@ -75,12 +75,6 @@ def _lazy_class(base: type) -> type:
 
 LazyLegacy, LazyNumPy = _lazy_class(mx.nd.NDArray), _lazy_class(mx.np.ndarray)
 _ordinary = {id(LazyLegacy): mx.nd.NDArray, id(LazyNumPy): mx.np.ndarray}
-
-
-def compute(array: Any) -> Any:
-    """The array, an ordinary one."""
-    _handle(array)
-    return array
 
 
 def new_lazy(value: Value, numpy: bool) -> Any:

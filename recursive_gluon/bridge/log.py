@@ -21,8 +21,8 @@ from ..capture.calls import EAGER, PURE, RANDOM, STATISTICS, Aval, Call, array_a
 from ..capture.interception import in_modes, original_invoke
 from ..capture.locations import location
 from .conversion import Ahead, Conversion, Known
-from .lazy import compute, new_lazy
-from .values import Value, get_raw
+from .lazy import new_lazy
+from .values import Value, compute, get_raw
 from .work import Work
 
 __all__ = ["NOT_FRESH", "Log", "current_log", "has_gradient", "modes", "thread"]
@@ -188,7 +188,7 @@ class Log:
         return array
 
     def _external(self, array: Any) -> int:
-        compute(array)  # another thread's, perhaps
+        compute(array, "another thread")
         work, steady = self.work, self.steady
         found = steady.get(id(array))
         if found is not None and found[0] is array:
@@ -221,10 +221,10 @@ class Log:
         with self.lock:
             raw, work = get_raw(array), self.work
             if type(raw) is not Value or self is not thread.log:
-                return make(compute(array))
+                return make(compute(array, "another thread"))
             read = raw.number
             for name, attributes, shape in chain:
-                op = call(_handle_of(name), tuple(attributes), tuple(attributes.values()), numpy, False)
+                op = call(operator_handle(name), tuple(attributes), tuple(attributes.values()), numpy, False)
                 if work.located:
                     work.places.append(location(sys._getframe(3)))
                 work.ops.append((op, 1, read))
@@ -296,12 +296,3 @@ def has_gradient(array: Any) -> bool:
         return False
     _check(_LIB.MXNDArrayFree(gradient))
     return True
-
-
-_handles: Dict[str, int] = {}
-
-
-def _handle_of(name: str) -> int:
-    if name not in _handles:
-        _handles[name] = operator_handle(name)
-    return _handles[name]

@@ -7,7 +7,7 @@ from collections import Counter, deque
 from dataclasses import asdict, dataclass
 from time import perf_counter
 from types import FrameType
-from typing import Any, Deque, Dict, List, Optional, Tuple
+from typing import Any, Deque, Dict, List, Optional, Sequence, Tuple
 
 from ..capture.locations import describe, user_frame
 from ..capture.records import Record
@@ -46,6 +46,14 @@ class Report:
         self.launching += seconds
         if not self._entered:
             self.total += seconds
+
+    def ran(self, steps: Sequence[Tuple[Any, Any]]) -> None:
+        """Pieces were run: from their graphs, or replayed where they have none."""
+        for piece, segment in steps:
+            if segment is None:
+                self.replayed += len(piece.ops)
+            else:
+                self.graphs += len(piece.ops)
 
     def launch(self, why: str, frame: Optional[FrameType]) -> None:
         frame = user_frame(frame)

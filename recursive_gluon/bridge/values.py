@@ -6,7 +6,7 @@ from typing import Any, Callable
 from .._compat import mx
 from ..capture.calls import Aval
 
-__all__ = ["Row", "Value", "get_raw", "is_lazy", "set_raw"]
+__all__ = ["Row", "Value", "compute", "get_raw", "is_lazy", "set_raw"]
 
 _Handle = mx.base.NDArrayHandle
 
@@ -31,6 +31,15 @@ class Row:
 
     def __init__(self, make: Callable[[], Any], aval: Aval):
         self.make, self.aval = make, aval
+
+
+def compute(array: Any, why: str) -> Any:
+    """The array, an ordinary one from here on; `why` is told where that launches work."""
+    raw = get_raw(array)
+    if type(raw) is Value:
+        raw.log.launch(why)
+    array.handle  # noqa: B018 - makes it one, where it lies among others
+    return array
 
 
 def is_lazy(array: Any) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, Callable, Optional, Tuple
 import numpy
 
 from .._compat import mx
-from .values import Value, get_raw
+from .values import Value, compute, get_raw
 
 __all__ = ["as_numpy_array", "as_legacy_array", "at", "basic_indexing", "cast", "computed", "detach", "reshape",
            "slice_rows"]
@@ -31,20 +31,11 @@ def computed(name: str) -> Callable:
     return method
 
 
-def compute(array: Any, why: str = "a view") -> Any:
-    """The array, an ordinary one from here on."""
-    raw = get_raw(array)
-    if type(raw) is Value:
-        raw.log.launch(why)
-    array.handle  # noqa: B018 - makes it one, where it lies among others
-    return array
-
-
 def _view(array: Any, chain: list, make: Callable, numpy_array: Optional[bool] = None) -> Any:
     if numpy_array is None:
         numpy_array = isinstance(array, _numpy_array)
     raw = get_raw(array)
-    return raw.log.view(array, chain, make, numpy_array) if type(raw) is Value else make(compute(array))
+    return raw.log.view(array, chain, make, numpy_array) if type(raw) is Value else make(compute(array, "a view"))
 
 
 def _reshaped(array: Any, shape: Tuple[int, ...]) -> Tuple:

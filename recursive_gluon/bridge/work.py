@@ -2,11 +2,12 @@
 from __future__ import annotations
 
 import sys
+from itertools import accumulate
 from typing import Any, Callable, Dict, List, Sequence, Set, Tuple
 
 from ..capture.calls import Aval
 
-__all__ = ["Op", "Piece", "Work"]
+__all__ = ["Op", "Piece", "Work", "held", "starts_of", "without_shapes"]
 
 #: a call, how many values it makes, and what it reads: the number of a value, or ~i for external i
 Op = Tuple
@@ -22,6 +23,11 @@ _ALONE = _references([object()])[0]  # of what only the list holds, and the ques
 def held(arrays: List[Any]) -> Set[int]:
     """The places of the arrays that somebody else than the list holds."""
     return {n for n, count in enumerate(_references(arrays)) if count > _ALONE and arrays[n] is not None}
+
+
+def starts_of(ops: Sequence[Op]) -> List[int]:
+    """The number of the first value of each call, and how many values there are."""
+    return list(accumulate((op[1] for op in ops), initial=0))
 
 
 def without_shapes(key: Tuple) -> Tuple:
@@ -114,10 +120,7 @@ class Work:
 
     def pieces(self, groups: Sequence[Sequence[int]], needed: Set[int]) -> List[Piece]:
         """Groups of calls, which are to run one after another, as pieces; what a later one reads is an output too."""
-        starts, number = [], 0
-        for op in self.ops:
-            starts.append(number)
-            number += op[1]
+        starts = starts_of(self.ops)
         wanted, drawn, made = set(needed), set(self.draws), []
         for group in reversed(groups):
             local: Dict[int, int] = {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import math
 import re
+from functools import lru_cache
 from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
@@ -35,6 +36,7 @@ _EAGER = re.compile(r"boolean_mask|_npi_(nonzero|unique|where_index|delete)|Cust
                     r"_sample_unique_zipfian|_contrib_(Proposal|MultiProposal)|_npi_(insert|eig|svd|qr)|load|cast_storage")
 
 
+@lru_cache(maxsize=None)
 def operator_handle(name: str) -> int:
     """The handle of an operator."""
     handle = ctypes.c_void_p()
@@ -93,7 +95,7 @@ class Call:
         Whether a call draws random numbers: while predicting, while training.
     """
 
-    __slots__ = ("handle", "name", "keys", "values", "numpy", "as_list", "kind", "draws", "results", "variadic", "cut")
+    __slots__ = ("handle", "name", "keys", "values", "numpy", "as_list", "kind", "draws", "results", "variadic")
 
     def __init__(self, handle: int, keys: Sequence[str], values: Sequence[Any], numpy: bool, as_list: bool):
         self.handle, self.keys, self.values = handle, tuple(keys), tuple(str(v) for v in values)
@@ -101,7 +103,6 @@ class Call:
         self.name, self.variadic = operator_info(handle)
         self.kind = self._kind()
         self.draws = self._draws(False), self._draws(True)
-        self.cut = False  # a graph with this call cannot be made
         self.results: Dict[Tuple, Optional[Tuple[Aval, ...]]] = {}
 
     def _kind(self) -> int:

@@ -146,10 +146,17 @@ def new_array(values: np.ndarray, context: Any) -> Any:
     if context.device_typeid != _CPU:
         return mx.nd.array(values, ctx=context, dtype=values.dtype)
     array = mx.nd.empty(values.shape, context, values.dtype)
-    memory = ctypes.c_void_p()
-    mx.base.check_call(_get_data(array.handle, ctypes.byref(memory)))
-    ctypes.memmove(memory, values.ctypes.data, values.nbytes)
+    mx.base.check_call(_copy_in(array.handle, values.ctypes.data, values.nbytes))
     return array
+
+
+def _copy_in(handle: Any, data: Any, size: int) -> int:
+    """Copy bytes into a new array on the processor, past MXNet's engine; MXNet's code of an error, or 0."""
+    memory = ctypes.c_void_p()
+    code = _get_data(handle, ctypes.byref(memory))
+    if code == 0:
+        ctypes.memmove(memory, data, size)
+    return code
 
 
 def _barrier(function: Callable, name: str, tell: Callable) -> Callable:
@@ -183,13 +190,7 @@ def _fill(function: Callable, tell: Callable) -> Callable:
 
     def intercepted(handle: Any, data: Any, size: Any) -> Any:
         item = tell(handle.value)
-        if not item:
-            return function(handle, data, size)
-        memory = ctypes.c_void_p()
-        code = _get_data(handle, ctypes.byref(memory))
-        if code == 0:
-            ctypes.memmove(memory, data, size.value * item)
-        return code
+        return _copy_in(handle, data, size.value * item) if item else function(handle, data, size)
 
     return intercepted
 

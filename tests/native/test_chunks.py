@@ -31,14 +31,6 @@ def trees():
     return [random_tree(random, 20) for _ in range(50)] + [rg.Tree(word=1, x=np.ones(2))]
 
 
-@pytest.fixture
-def workers():
-    lib = binding.core()
-    before = lib.rg_workers(0)
-    yield lib.rg_workers
-    lib.rg_workers(before)
-
-
 class Downward(rg.RecursiveBlock):
     """Takes a tensor beside its node, and looks words up in some trees only."""
 

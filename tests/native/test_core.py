@@ -17,15 +17,6 @@ from recursive_gluon.runtime.core.executor import NativeRun
 pytestmark = pytest.mark.skipif(binding.core() is None, reason="no native core on this machine")
 
 
-@pytest.fixture
-def workers():
-    """Sets the number of workers; as before afterwards."""
-    lib = binding.core()
-    before = lib.rg_workers(0)
-    yield lib.rg_workers
-    lib.rg_workers(before)
-
-
 def tree_lstm(hidden=40, **options):
     net = rg.nn.TreeLSTM(30, 20, hidden, num_classes=5, **options)
     net.initialize(mx.init.Xavier(magnitude=2))

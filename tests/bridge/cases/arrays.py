@@ -1,17 +1,16 @@
 """Writing into arrays: in place, by slices, through views, into `out`, and operators that Symbols lack."""
+import functools
+
 import mxnet as mx
 import numpy as np
 from mxnet import autograd
 
+from . import common
 from .branches import Cell, TwoArms
 from .common import attempt, fit, normal, ready, state, trainer_of
 from .registry import case
 
-
-def steps(net, changes=(4,) * 9 + (5, 4, 3), outputs=2):
-    trainer = trainer_of(net)
-    for rows in changes:
-        yield fit(net, trainer, normal(rows, 3), normal(rows, outputs)), state(net)
+steps = functools.partial(common.steps, changes=(4,) * 9 + (5, 4, 3))
 
 
 @case(32, "in place, +=")
@@ -201,7 +200,7 @@ def captured_array(convert):
             return self.head(F.tanh(self.cell(x)) * table[:x.shape[0]])
 
     net = convert(ready(Net()))
-    for step, shown in enumerate(steps(net, (4,) * 12)):
+    for step, shown in enumerate(steps(net, changes=(4,) * 12)):
         yield shown
         if step == 6:
             table *= 2

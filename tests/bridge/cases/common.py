@@ -31,6 +31,13 @@ def fit(net, trainer, x, y, *more, loss=L2):
     return out, value
 
 
+def steps(net, changes=(3,) * 9 + (5, 3, 4), outputs=2):
+    """Training steps with these numbers of rows."""
+    trainer = trainer_of(net)
+    for rows in changes:
+        yield fit(net, trainer, normal(rows, 3), normal(rows, outputs)), state(net)
+
+
 def attempt(function, *args):
     """What the call returns, or else the exception that it raises, with what was still under way."""
     try:

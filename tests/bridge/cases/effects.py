@@ -4,16 +4,10 @@ from mxnet import autograd, gluon
 from mxnet.gluon import nn
 
 from .branches import Cell, TwoArms
-from .common import fit, normal, ready, state, trainer_of
+from .common import fit, normal, ready, state, steps, trainer_of
 from .registry import case
 
 calls = 0  # of the net of case 19
-
-
-def steps(net, changes=(3,) * 9 + (5, 3, 4), outputs=2):
-    trainer = trainer_of(net)
-    for rows in changes:
-        yield fit(net, trainer, normal(rows, 3), normal(rows, outputs)), state(net)
 
 
 @case(19, "a global counter")

@@ -6,16 +6,12 @@ import mxnet as mx
 from mxnet import gluon
 from mxnet.gluon import nn
 
+from . import common
 from .branches import Cell, TwoArms
 from .common import L2, attempt, fit, normal, ready, state, trainer_of
 from .registry import case
 
-
-def steps(net, changes=(4,) * 9 + (2, 4, 6), outputs=2):
-    """Training steps with these numbers of rows."""
-    trainer = trainer_of(net)
-    for rows in changes:
-        yield fit(net, trainer, normal(rows, 3), normal(rows, outputs)), state(net)
+steps = functools.partial(common.steps, changes=(4,) * 9 + (2, 4, 6))
 
 
 @case(8, "a dict of arrays")

@@ -9,14 +9,8 @@ from mxnet import autograd, gluon
 from mxnet.gluon import nn
 
 from .branches import Cell, TwoArms
-from .common import attempt, fit, normal, ready, state, trainer_of
+from .common import attempt, fit, normal, ready, state, steps, trainer_of
 from .registry import case
-
-
-def steps(net, changes=(3,) * 9 + (5, 3, 4), outputs=2):
-    trainer = trainer_of(net)
-    for rows in changes:
-        yield fit(net, trainer, normal(rows, 3), normal(rows, outputs)), state(net)
 
 
 @case(116, "samplers that are used in another order than they are called")
